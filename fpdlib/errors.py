@@ -1,0 +1,25 @@
+"""The two exceptions a caller of the kit handles."""
+
+
+class FPDError(Exception):
+    """A mistake in what the user gave, or a file that cannot be used.
+
+    The message names the thing, the value it got, what is accepted and what to do next. `python -m fpdlib`
+    prints it without a traceback and exits with status 2.
+    """
+
+
+class BudgetExhausted(Exception):
+    """The wall-clock budget ran out. Everything done so far is saved; the same command continues from there."""
+
+
+def choose(name: str, value, accepted, hint: str = ""):
+    """`value` if it is one of `accepted`, else an `FPDError` that lists what is.
+
+    Equal is not enough: `True` is not `1`, so the types must agree as well.
+    """
+    accepted = list(accepted)
+    if not any(type(value) is type(item) and value == item for item in accepted):
+        listed = ", ".join(map(repr, accepted))
+        raise FPDError(f"{name} is {value!r}; accepted: {listed}." + (f" {hint}" if hint else ""))
+    return value

@@ -1,0 +1,408 @@
+"""The Feature Pyramid Decoder around any timm CNN (Sec. 3, Fig. 1), and the variants that Table 1 compares.
+
+Read it from the bottom: `FPD.front` and `FPD.classify` are the two passes, `Trunk` is the backbone with inner
+denoising layers implanted by stage name, `RestorationDecoder` is F_R. Shapes are (batch, channels, height, width),
+pixels lie in [0, 1].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
+
+from fpdlib.errors import FPDError, choose
+
+ACTIVATIONS = {"relu": nn.ReLU, "elu": nn.ELU}  # ELU with alpha = 1 (Sec. 3.3, last paragraph)
+DENOISERS = ("plain", "bottleneck", "xie")
+BACK_INPUTS = ("restored", "average", "flip", "middle")
+STAGES = ("stem", "stage1", "stage2", "stage3", "stage4")
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """One network, as plain values; its hash names the checkpoint.
+
+    backbone, backbone_args: timm model name and extra arguments of `timm.create_model`.
+    inner: stages whose output gets an inner denoising layer (Sec. 3.1): 'stem', 'stage1'..'stage4', or a module path.
+    denoiser: 'plain' (Fig. 2b), 'bottleneck' (Fig. 2a, a 1x1 convolution), 'xie' (Xie et al. 2019: 1x1 + zero-init BN).
+    restoration: build the image restoration module F_R (Sec. 3.2).
+    classifier: 'front' classifies the front pass, 'back' the back pass F_BD (needs restoration).
+    back_input: what the back pass sees: 'restored' x', 'average' (x' + x) / 2, 'flip' (x' mirrored left-right),
+        'middle' (x' after the middle denoising layer, Fig. 2c).
+    middle: what the middle layer denoises: 'restored' (the paper's text) or 'raw' (the released code: x, with x' added).
+    activation: 'relu' or 'elu'; squeeze: 'none' or 'tanh' on the logits (Sec. 3.3, Fig. 3).
+    statistics: BatchNorm running statistics: 'per_pass' (one set for the front and one for the back pass, untouched by
+        the second training phase) or 'shared' (one set for all passes: the released code).
+    decoder_width: channels of the pyramid (256 in the release for ResNets); dropout: before the classifier, in [0, 1).
+    """
+
+    backbone: str = "resnet101"
+    backbone_args: tuple[tuple[str, object], ...] = ()
+    num_classes: int = 10
+    image_size: int = 64
+    inner: tuple[str, ...] = ()
+    denoiser: str = "plain"
+    restoration: bool = False
+    classifier: str = "front"
+    back_input: str = "middle"
+    middle: str = "restored"
+    activation: str = "relu"
+    squeeze: str = "none"
+    statistics: str = "per_pass"
+    decoder_width: int = 256
+    dropout: float = 0.0
+
+    def __post_init__(self):
+        choose("denoiser", self.denoiser, DENOISERS)
+        choose("classifier", self.classifier, ("front", "back"))
+        choose("back_input", self.back_input, BACK_INPUTS)
+        choose("middle", self.middle, ("restored", "raw"))
+        choose("activation", self.activation, ACTIVATIONS)
+        choose("squeeze", self.squeeze, ("none", "tanh"))
+        choose("statistics", self.statistics, ("per_pass", "shared"))
+        if self.classifier == "back" and not self.restoration:
+            raise FPDError(
+                "classifier is 'back' but restoration is False: the back module reads the restored image. "
+                "Set restoration=True or classifier='front'."
+            )
+        if not 0 <= self.dropout < 1:
+            raise FPDError(f"dropout is {self.dropout!r}; accepted: a probability in [0, 1).")
+
+
+def released(backbone: str = "resnet101", **changes) -> NetworkSpec:
+    """What the released code intends: denoising after the stem and the first group, middle layer on the raw input,
+    one set of BatchNorm statistics, ELU, tanh logits, 256-channel pyramid. Adaptive pooling replaces its fixed 7x7
+    pooling, which fails at the paper's 64x64. Same modules in the same order, so its weights load by renaming.
+    """
+    spec = NetworkSpec(
+        backbone=backbone,
+        backbone_args=(("zero_init_last", False),),
+        inner=("stem", "stage1"),
+        restoration=True,
+        classifier="back",
+        back_input="middle",
+        middle="raw",
+        activation="elu",
+        squeeze="tanh",
+        statistics="shared",
+    )
+    return replace(spec, **changes)
+
+
+def non_local_mean(x: Tensor, source: Tensor | None = None) -> Tensor:
+    """Dot-product non-local mean (Sec. 3.1): y_i = (1 / HW) * sum_j (s_i . s_j) x_j, with s = `source` (default x).
+
+    With pixels as columns of X (C, HW) this is X (S^T S) / HW over positions; for s = x it equals (X X^T) X / HW, a
+    C x C matrix instead of HW x HW. The cheaper order is taken. The channel form of the release's middle layer,
+    (S S^T) X / HW, is what `source` selects; both coincide when source is x.
+
+    x, source: (B, C, H, W). Returns (B, C, H, W).
+    """
+    batch, channels, height, width = x.shape
+    pixels = height * width
+    flat = x.flatten(2)  # (B, C, HW)
+    if source is not None:
+        gram = source.flatten(2)
+        weights = gram @ gram.transpose(1, 2) / pixels  # (B, C, C)
+        return (weights @ flat).view_as(x)
+    if channels <= pixels:
+        mean = (flat @ flat.transpose(1, 2) / pixels) @ flat  # (B, C, C) @ (B, C, HW)
+    else:
+        mean = flat @ (flat.transpose(1, 2) @ flat / pixels)  # (B, C, HW) @ (B, HW, HW)
+    return mean.view(batch, channels, height, width)
+
+
+class DenoisingLayer(nn.Module):
+    """Inner denoising layer with a residual connection (Sec. 3.1, Fig. 2a and 2b), (B, C, H, W) -> (B, C, H, W).
+
+    'plain' adds the non-local mean (Fig. 2b); 'bottleneck' passes it through a 1x1 convolution first (Fig. 2a);
+    'xie' through a 1x1 convolution and a BatchNorm whose scale starts at zero (Xie et al. 2019, Sec. 4).
+    """
+
+    def __init__(self, channels: int, kind: str):
+        super().__init__()
+        self.transform = nn.Identity()
+        if kind == "bottleneck":
+            self.transform = nn.Conv2d(channels, channels, 1)
+        elif kind == "xie":
+            norm = nn.BatchNorm2d(channels)
+            nn.init.zeros_(norm.weight)
+            self.transform = nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.transform(non_local_mean(x))
+
+
+class Trunk(nn.Module):
+    """A timm CNN without its head, with denoising layers behind the named stages.
+
+    Hooks leave the backbone's own module and parameter names untouched, so pretrained weights still load. `forward`
+    returns the features of stage 1 to 4 *before* their denoising layer (the release's lateral inputs) and the last
+    feature map.
+    """
+
+    def __init__(self, backbone: nn.Module, stages: dict[str, str], denoisers: dict[str, nn.Module]):
+        super().__init__()
+        self.backbone = backbone
+        self.inner = nn.ModuleDict({path.replace(".", "/"): layer for path, layer in denoisers.items()})
+        self.pyramid = [stages[name] for name in STAGES[1:]]
+        self._features: dict[str, Tensor] = {}
+        for path in {*self.pyramid, *denoisers}:
+            backbone.get_submodule(path).register_forward_hook(self._hook(path))
+
+    def _hook(self, path: str):
+        layer_name = path.replace(".", "/")
+
+        def hook(module, inputs, output):
+            self._features[path] = output
+            return self.inner[layer_name](output) if layer_name in self.inner else None
+
+        return hook
+
+    def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        last = self.backbone.forward_features(x)
+        features = [self._features[path] for path in self.pyramid]
+        self._features.clear()  # else the graph of this pass would live until the next one
+        return features, last
+
+
+class RestorationDecoder(nn.Module):
+    """Image restoration module F_R (Sec. 3.2): fuse the pyramid, then transposed convolutions to image size.
+
+    1x1 laterals on stages 1-4, bilinear upsampling and addition from the top, one 3x3 smoothing convolution, then
+    transposed convolutions D -> D/4 -> D/16 -> 3. As in the release there is no activation, norm or clamp, so the
+    decoder is linear in its features and x' may leave [0, 1].
+
+    features: four maps, finest first, (B, C_i, H_i, W_i). Returns (B, 3, H, W).
+    """
+
+    def __init__(self, channels: Sequence[int], width: int, reduction: int):
+        super().__init__()
+        self.laterals = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
+        self.smooth = nn.Conv2d(width, width, 3, padding=1)
+        doublings = round(math.log2(reduction))
+        widths = [width] + [max(width // 4 ** (i + 1), 4) for i in range(doublings)]
+        layers = [nn.ConvTranspose2d(a, b, 2, 2) for a, b in zip(widths, widths[1:], strict=False)]
+        self.up = nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], 3, 1))
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        fused = self.laterals[-1](features[-1])
+        for lateral, feature in zip(list(self.laterals)[-2::-1], features[-2::-1], strict=True):
+            size = feature.shape[-2:]
+            fused = lateral(feature) + F.interpolate(fused, size=size, mode="bilinear", align_corners=False)
+        return self.up(self.smooth(fused))
+
+
+class Front(NamedTuple):
+    """Result of the front pass: its input, its last feature map, and the restored image x' (or None)."""
+
+    x: Tensor
+    last: Tensor
+    restored: Tensor | None
+
+
+class FPD(nn.Module):
+    """A CNN enhanced by the Feature Pyramid Decoder (Fig. 1), or one of its ablations; see `NetworkSpec`.
+
+    `forward(x)` gives the deployed logits (squeezed if the spec says so), (B, 3, H, W) in [0, 1] -> (B, classes).
+    `pre_squeeze(x)` gives the logits before tanh: same ranking, no vanishing gradient.
+
+    Raises FPDError when the backbone is unknown, has no stages, or is too deep for the image size.
+    """
+
+    def __init__(self, spec: NetworkSpec):
+        super().__init__()
+        self.spec = spec
+        backbone = build_backbone(spec)
+        stages = stage_modules(backbone, spec)
+        channels, sizes = probe(backbone, stages, spec)
+        paths = [resolve_stage(name, stages, backbone, spec) for name in spec.inner]
+        if len(set(paths)) < len(paths):
+            raise FPDError(f"inner is {spec.inner!r}: two entries name the same module. Name each stage once.")
+        denoisers = {path: DenoisingLayer(channels[path], spec.denoiser) for path in paths}
+        self.trunk = Trunk(backbone, stages, denoisers)
+        pyramid = [channels[stages[name]] for name in STAGES[1:]]
+        reduction = spec.image_size // sizes[stages["stage1"]]
+        self.decoder = RestorationDecoder(pyramid, spec.decoder_width, reduction) if spec.restoration else None
+        if spec.restoration and spec.image_size != sizes[stages["stage1"]] * 2 ** round(math.log2(reduction)):
+            raise FPDError(
+                f"image_size is {spec.image_size}: doubling the {sizes[stages['stage1']]}-pixel features of stage 1 "
+                "cannot restore it. Choose a multiple of 32."
+            )
+        # One set of running statistics per pass, weights shared (Sec. 3.1 shares "the parameters").
+        self.back_statistics = nn.Module()
+        if spec.classifier == "back" and spec.statistics == "per_pass":
+            for name, buffer in self.trunk.named_buffers():
+                self.back_statistics.register_buffer(name.replace(".", ":"), buffer.clone())
+
+    def front(self, x: Tensor) -> Front:
+        """Front denoising module F_FD, then the restoration module F_R (Sec. 3.1, 3.2)."""
+        features, last = self.trunk(x)
+        return Front(x, last, self.decoder(features) if self.decoder is not None else None)
+
+    def classify(self, front: Front) -> Tensor:
+        """Middle layer, back denoising module F_BD and classifier on a front pass; logits *before* squeezing."""
+        last = front.last
+        if self.spec.classifier == "back":
+            last = self._back(self.clean(front.restored, front.x))
+        return self.trunk.backbone.forward_head(last)
+
+    def clean(self, restored: Tensor, x: Tensor) -> Tensor:
+        """What the back module sees (Sec. 3.2 end; Sec. 4.1 'Denoising Approaches'), (B, 3, H, W)."""
+        match self.spec.back_input:
+            case "restored":
+                return restored
+            case "average":  # with x: x_clean, which the text names, does not exist at test time
+                return (restored + x) / 2
+            case "flip":
+                return restored.flip(-1)
+        if self.spec.middle == "raw":
+            return restored + non_local_mean(x, source=x)
+        return restored + non_local_mean(restored)
+
+    def _back(self, x: Tensor) -> Tensor:
+        if self.spec.statistics == "shared":
+            return self.trunk(x)[1]
+        buffers = {name.replace(":", "."): buffer for name, buffer in self.back_statistics.named_buffers()}
+        return functional_call(self.trunk, buffers, (x,))[1]  # batch norm updates these buffers in place
+
+    @contextmanager
+    def second_phase(self) -> Iterator[None]:
+        """The passes of the second phase (Alg. 1 line 14): with `per_pass`, they leave the running statistics alone.
+
+        Those passes see restored images, which a deployed network never gets as input; mixing them in makes the
+        statistics match neither. The release ('shared') mixes them.
+        """
+        norms = [m for m in self.trunk.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        if self.spec.statistics == "shared":
+            norms = []
+        momenta = [norm.momentum for norm in norms]
+        try:
+            for norm in norms:
+                norm.momentum = 0.0
+            yield
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
+
+    def squeeze(self, logits: Tensor) -> Tensor:
+        """The squeezing function f_s of the classification layer F_LCC (Sec. 3.3, Fig. 3)."""
+        return logits.tanh() if self.spec.squeeze == "tanh" else logits
+
+    def pre_squeeze(self, x: Tensor) -> Tensor:
+        return self.classify(self.front(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.squeeze(self.pre_squeeze(x))
+
+
+def build_backbone(spec: NetworkSpec) -> nn.Module:
+    """The timm CNN of a spec, with the spec's activation everywhere (`act_layer`)."""
+    if not timm.is_model(spec.backbone):
+        near = ", ".join(timm.list_models(f"*{spec.backbone[:6]}*")[:8]) or "none"
+        raise FPDError(f"backbone is {spec.backbone!r}, which timm does not have; close names: {near}.")
+    arguments = dict(spec.backbone_args)
+    if spec.dropout:
+        arguments["drop_rate"] = spec.dropout
+    try:
+        return timm.create_model(
+            spec.backbone, num_classes=spec.num_classes, act_layer=ACTIVATIONS[spec.activation], **arguments
+        )
+    except TypeError as error:
+        raise FPDError(
+            f"backbone {spec.backbone!r} cannot be built with {arguments} and a chosen activation: {error}. "
+            "FPD needs a block-based CNN such as resnet18, densenet121, regnetx_002, convnext_atto."
+        ) from error
+
+
+def stage_modules(backbone: nn.Module, spec: NetworkSpec) -> dict[str, str]:
+    """Stage name -> module path. Stages 1-4 are timm's last four feature levels; 'stem' is what comes before them."""
+    info = getattr(backbone, "feature_info", None)
+    entries = list(getattr(info, "info", info) or [])
+    modules = dict(backbone.named_modules())
+    paths = [entry["module"] for entry in entries if entry.get("module") in modules]
+    if len(paths) < 4 or not hasattr(backbone, "forward_head"):
+        raise FPDError(
+            f"backbone is {spec.backbone!r}, which has {len(paths)} feature stages; FPD needs at least 4. "
+            "Choose a block-based CNN such as resnet18, densenet121, regnetx_002, convnext_atto, vgg11_bn."
+        )
+    stages = dict(zip(STAGES[1:], paths[-4:], strict=True))
+    # ResNets end their stem with max-pooling, after the level that timm lists (and the release counts it so).
+    pooled = isinstance(modules.get("maxpool"), nn.MaxPool2d)
+    stages["stem"] = "maxpool" if pooled else (paths[-5] if len(paths) > 4 else "stem")
+    if stages["stem"] not in modules:
+        del stages["stem"]
+    return stages
+
+
+def resolve_stage(name: str, stages: dict[str, str], backbone: nn.Module, spec: NetworkSpec) -> str:
+    path = stages.get(name, name)
+    if path not in dict(backbone.named_modules()) or not path:
+        raise FPDError(f"inner names {name!r}, which {spec.backbone} does not have; accepted: {', '.join(stages)}.")
+    return path
+
+
+def probe(backbone: nn.Module, stages: dict[str, str], spec: NetworkSpec) -> tuple[dict[str, int], dict[str, int]]:
+    """Channels and side length of every stage (and named inner module), measured by one pass over a blank image."""
+    channels: dict[str, int] = {}
+    sizes: dict[str, int] = {}
+
+    def record(path):
+        def hook(module, inputs, output):
+            channels[path], sizes[path] = output.shape[1], output.shape[-1]
+
+        return hook
+
+    wanted = {*stages.values(), *(resolve_stage(name, stages, backbone, spec) for name in spec.inner)}
+    handles = [backbone.get_submodule(path).register_forward_hook(record(path)) for path in wanted]
+    backbone.eval()
+    try:
+        with torch.no_grad():
+            backbone(torch.zeros(1, 3, spec.image_size, spec.image_size))
+    except RuntimeError as error:
+        raise FPDError(
+            f"image_size is {spec.image_size}, which {spec.backbone} cannot process ({error}). Use a larger size."
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+        backbone.train()
+    pyramid = [sizes[stages[name]] for name in STAGES[1:]]
+    if spec.image_size < 32 or any(a <= b for a, b in zip(pyramid, pyramid[1:], strict=False)):
+        raise FPDError(
+            f"image_size is {spec.image_size}: {spec.backbone}'s stages come out {pyramid} pixels wide, so it is too "
+            "deep for these images. Use at least 32 pixels, with every stage smaller than the one before."
+        )
+    return channels, sizes
+
+
+def build(spec: NetworkSpec, seed: int) -> FPD:
+    """The network of a spec with weights drawn from `seed`; the caller's random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return FPD(spec)
+
+
+def cost(spec: NetworkSpec) -> dict[str, float]:
+    """Parameters, and multiply-accumulates for one image: forward, and backward to parameters and pixels."""
+    model = FPD(spec).eval()
+    x = torch.rand(1, 3, spec.image_size, spec.image_size, requires_grad=True)
+    with FlopCounterMode(display=False) as forward:
+        logits = model(x)
+    with FlopCounterMode(display=False) as backward:
+        logits.sum().backward()
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "forward_macs": forward.get_total_flops() // 2,  # the counter counts a multiply-accumulate as two
+        "backward_macs": backward.get_total_flops() // 2,
+    }

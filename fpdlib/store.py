@@ -1,0 +1,184 @@
+"""Content-addressed results: spec -> hash -> folder. Atomic, locked, safe to kill.
+
+    store/
+      STORE                        version of the layout
+      networks/<name>-<hash>/      entry.json, model.safetensors, log.csv
+      outcomes/<name>-<hash>/      entry.json, outcome.parquet
+      partial/<name>-<hash>.*      what an interrupted run continues from
+      locks/
+
+An entry is written into a temporary folder and renamed, so it is there whole or not at all. `entry.json` holds the
+spec, the provenance and the SHA-256 of every file; each read checks it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from fpdlib.errors import FPDError
+
+VERSION = 1
+KINDS = ("networks", "outcomes")
+
+
+def plain(value):
+    """A spec as plain JSON values: dataclasses become objects that carry their type's name."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"type": type(value).__name__, **fields}
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    raise TypeError(f"a spec holds plain values only, not {type(value).__name__}")
+
+
+def key_of(name: str, spec) -> str:
+    """`<name>-<12 hex digits>`; the digits are the SHA-256 of the canonical JSON of `spec`."""
+    text = json.dumps(plain(spec), sort_keys=True, separators=(",", ":"))
+    slug = "".join(c if c.isalnum() or c in "._+" else "_" for c in name)
+    return f"{slug}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def writing(what: Path) -> Iterator[None]:
+    """Turn a failed write (full disk, no permission) into one clear error."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        hint = "The disk is full: free some space" if full else "Check the folder's permissions"
+        raise FPDError(
+            f"{what} could not be written ({error.strerror or error}). Nothing was half-written and earlier results "
+            f"are intact. {hint} or set FPD_STORE to another folder, then run the same command again."
+        ) from error
+
+
+def replace_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Write a file through a temporary neighbour, so that `path` is either the old or the new content."""
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    with writing(path):
+        try:
+            write(temporary)
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+class Store:
+    """Results under `root` (default: environment FPD_STORE, else `store/`).
+
+    Raises FPDError when the folder was written by another version of the layout or cannot be written.
+    """
+
+    def __init__(self, root: str | os.PathLike | None = None):
+        self.root = Path(root or os.environ.get("FPD_STORE") or "store")
+        marker = self.root / "STORE"
+        with writing(self.root):
+            for folder in (*KINDS, "partial", "locks"):
+                (self.root / folder).mkdir(parents=True, exist_ok=True)
+            if not marker.exists():
+                replace_file(marker, lambda path: path.write_text(f"{VERSION}\n"))
+        found = marker.read_text().strip()
+        if found != str(VERSION):
+            raise FPDError(
+                f"store {self.root} has layout version {found!r}; this version of the kit reads {VERSION}. "
+                "Use the kit's version that wrote it, or another folder (FPD_STORE or --store)."
+            )
+
+    def folder(self, kind: str, key: str) -> Path:
+        return self.root / kind / key
+
+    def partial(self, key: str, suffix: str) -> Path:
+        """Where an unfinished run of `key` keeps its state."""
+        return self.root / "partial" / f"{key}{suffix}"
+
+    def has(self, kind: str, key: str, *files: str) -> bool:
+        """Whether an entry exists and still has these files (committed evidence leaves checkpoints out)."""
+        folder = self.folder(kind, key)
+        return (folder / "entry.json").exists() and all((folder / file).exists() for file in files)
+
+    def entry(self, kind: str, key: str) -> dict:
+        """`entry.json` of an entry: spec, provenance, checksums. FPDError if it cannot be read."""
+        path = self.folder(kind, key) / "entry.json"
+        try:
+            entry = json.loads(path.read_text())
+            entry["sha256"], entry["meta"]
+        except FileNotFoundError:
+            raise FPDError(f"{path} is missing; run `python -m fpdlib status` to see what the store holds.") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise FPDError(
+                f"{path} cannot be read ({error}). Delete the folder {path.parent} to recompute it."
+            ) from error
+        return entry
+
+    def file(self, kind: str, key: str, name: str) -> Path:
+        """Path of one file of an entry, after its checksum was verified."""
+        path = self.folder(kind, key) / name
+        expected = self.entry(kind, key)["sha256"].get(name)
+        found = sha256(path) if path.exists() else "no file"
+        if found != expected:
+            raise FPDError(
+                f"{path} is damaged: its SHA-256 is {found[:12]}, entry.json says {str(expected)[:12]}. "
+                f"Delete the folder {path.parent} to recompute it."
+            )
+        return path
+
+    def write(self, kind: str, key: str, files: dict[str, Callable[[Path], None]], meta: dict) -> None:
+        """Add an entry: each file is written by its function, then the folder appears in one rename."""
+        target = self.folder(kind, key)
+        temporary = self.root / "partial" / f"{key}.{uuid.uuid4().hex[:8]}.tmp"
+        with writing(target):
+            try:
+                temporary.mkdir(parents=True)
+                for name, write in files.items():
+                    write(temporary / name)
+                entry = {"meta": plain(meta), "sha256": {name: sha256(temporary / name) for name in files}}
+                (temporary / "entry.json").write_text(json.dumps(entry, indent=1) + "\n")
+                for path in temporary.iterdir():
+                    with open(path, "rb") as file:
+                        os.fsync(file.fileno())
+                if target.exists():  # an entry without its checkpoint, made again
+                    shutil.rmtree(target)
+                os.rename(temporary, target)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+
+    def keys(self, kind: str) -> list[str]:
+        return sorted(path.name for path in (self.root / kind).iterdir() if (path / "entry.json").exists())
+
+    @contextmanager
+    def lock(self, key: str, patience: float = -1) -> Iterator[None]:
+        """Hold `key` against other processes; waits `patience` seconds (default: for ever), then FPDError.
+
+        The operating system drops the lock when its holder dies, so a killed run never blocks the next one.
+        """
+        lock = FileLock(self.root / "locks" / f"{key}.lock")
+        try:
+            with lock.acquire(timeout=patience):
+                yield
+        except Timeout:
+            raise FPDError(
+                f"{key} is being computed by another process on store {self.root}. "
+                "Wait for it, or give this run a store of its own (FPD_STORE or --store)."
+            ) from None
