@@ -171,7 +171,10 @@ def _read_mnist(root: Path):
     for file, md5 in MNIST_MD5.items():
         _verify(raw / file, "md5", md5, f"Delete {raw} to download it again.")
     return [
-        (read_image_file(str(raw / f"{part}-images-idx3-ubyte")), read_label_file(str(raw / f"{part}-labels-idx1-ubyte")))
+        (
+            read_image_file(str(raw / f"{part}-images-idx3-ubyte")),
+            read_label_file(str(raw / f"{part}-labels-idx1-ubyte")),
+        )
         for part in ("train", "t10k")
     ]
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import timm
@@ -108,18 +109,17 @@ def non_local_mean(x: Tensor, source: Tensor | None = None) -> Tensor:
 
     x, source: (B, C, H, W). Returns (B, C, H, W).
     """
-    batch, channels, height, width = x.shape
-    pixels = height * width
+    channels, pixels = x.shape[1], x.shape[2] * x.shape[3]
     flat = x.flatten(2)  # (B, C, HW)
     if source is not None:
         gram = source.flatten(2)
         weights = gram @ gram.transpose(1, 2) / pixels  # (B, C, C)
         return (weights @ flat).view_as(x)
     if channels <= pixels:
-        mean = (flat @ flat.transpose(1, 2) / pixels) @ flat  # (B, C, C) @ (B, C, HW)
-    else:
-        mean = flat @ (flat.transpose(1, 2) @ flat / pixels)  # (B, C, HW) @ (B, HW, HW)
-    return mean.view(batch, channels, height, width)
+        gram = flat @ flat.transpose(1, 2) / pixels
+        return (gram @ flat).view_as(x)  # (B, C, C) @ (B, C, HW)
+    similarity = flat.transpose(1, 2) @ flat / pixels
+    return (flat @ similarity).view_as(x)  # (B, C, HW) @ (B, HW, HW)
 
 
 class DenoisingLayer(nn.Module):
@@ -192,7 +192,7 @@ class RestorationDecoder(nn.Module):
         self.smooth = nn.Conv2d(width, width, 3, padding=1)
         doublings = round(math.log2(reduction))
         widths = [width] + [max(width // 4 ** (i + 1), 4) for i in range(doublings)]
-        layers = [nn.ConvTranspose2d(a, b, 2, 2) for a, b in zip(widths, widths[1:], strict=False)]
+        layers = [nn.ConvTranspose2d(a, b, 2, 2) for a, b in pairwise(widths)]
         self.up = nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], 3, 1))
 
     def forward(self, features: list[Tensor]) -> Tensor:
@@ -378,7 +378,7 @@ def probe(backbone: nn.Module, stages: dict[str, str], spec: NetworkSpec) -> tup
             handle.remove()
         backbone.train()
     pyramid = [sizes[stages[name]] for name in STAGES[1:]]
-    if spec.image_size < 32 or any(a <= b for a, b in zip(pyramid, pyramid[1:], strict=False)):
+    if spec.image_size < 32 or any(a <= b for a, b in pairwise(pyramid)):
         raise FPDError(
             f"image_size is {spec.image_size}: {spec.backbone}'s stages come out {pyramid} pixels wide, so it is too "
             "deep for these images. Use at least 32 pixels, with every stage smaller than the one before."

@@ -33,10 +33,15 @@ KINDS = ("networks", "outcomes")
 
 
 def plain(value):
-    """A spec as plain JSON values: dataclasses become objects that carry their type's name."""
+    """A spec as plain JSON values: dataclasses become objects that carry their type's name.
+
+    Fields at their default are left out, so that a new option leaves the hashes of what exists alone. A default must
+    therefore never change; a test pins the hashes.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"type": type(value).__name__, **fields}
+        fields = {f.name: (getattr(value, f.name), f.default) for f in dataclasses.fields(value)}
+        changed = {name: plain(given) for name, (given, default) in fields.items() if given != default}
+        return {"type": type(value).__name__, **changed}
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

@@ -121,9 +121,7 @@ def paper_recipe(dataset: str = "mnist", **changes) -> Recipe:
 def released_recipe(dataset: str = "mnist", **changes) -> Recipe:
     """`paper_recipe` plus what only the release does: augmentation on MNIST and Caltech, epochs chosen on test images."""
     family = dataset.removesuffix("-sample")
-    return paper_recipe(
-        dataset, **{"name": "released", "augment": family != "svhn", "selection": "test", **changes}
-    )
+    return paper_recipe(dataset, **{"name": "released", "augment": family != "svhn", "selection": "test", **changes})
 
 
 class Budget:

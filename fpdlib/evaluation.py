@@ -1,0 +1,274 @@
+"""Per-example outcomes of a network under an attack, and the statistics that tables quote from them.
+
+An outcome is a data frame, one row per (image, eps): `index` in the test set, `label`, `eps`, `clean_prediction`,
+`adversarial_prediction`, `linf`, `l2` (of the perturbation, pixel units), `loss` (cross-entropy of the deployed
+logits on the adversarial image) and `gradient_is_zero` (the attacked loss has an exactly zero gradient at the clean
+image). Predictions are of the deployed output.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from scipy import stats
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from fpdlib import attacks
+from fpdlib.attacks import PROTOCOLS, AttackSpec, Surrogate, View
+from fpdlib.data import Images, NativeInput, Splits
+from fpdlib.errors import FPDError
+from fpdlib.network import FPD
+from fpdlib.store import replace_file
+from fpdlib.training import Budget, between_steps, generator
+
+COLUMNS = {
+    "index": "int32", "label": "int16", "eps": "float32", "clean_prediction": "int16",
+    "adversarial_prediction": "int16", "linf": "float32", "l2": "float32", "loss": "float32",
+    "gradient_is_zero": "bool",
+}  # fmt: skip
+
+
+def test_order(count: int) -> Tensor:
+    """The seeded order in which test images are attacked: the first n of it are the n images of every outcome."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))
+
+
+def evaluate(
+    model: FPD,
+    splits: Splits,
+    attack: AttackSpec,
+    seed: int,
+    partial: Path | None = None,
+    budget: Budget | None = None,
+    label: str = "",
+    surrogate: Surrogate | None = None,
+) -> tuple[pd.DataFrame, dict]:
+    """Attack the first `attack.images` test images; returns the outcome and its counts.
+
+    surrogate: the network that is attacked instead, if the attack is a transfer (see `train_surrogate`).
+    partial: file for finished batches; a run that was stopped continues behind them. The second result holds
+    `forwards`, `backwards` (examples passed through the attacked network) and `seconds`.
+    Raises FPDError when more images are asked for than the test set has.
+    """
+    budget = budget or Budget()
+    if bool(attack.surrogate) != (surrogate is not None):
+        raise FPDError(
+            f"attack {attack.name!r} has surrogate={attack.surrogate!r}; give `surrogate` exactly if it names one."
+        )
+    if attack.images > len(splits.test):
+        raise FPDError(
+            f"attack {attack.name!r} asks for {attack.images} images; {splits.name} has {len(splits.test)} test images."
+        )
+    model = model.eval().requires_grad_(False)
+    target = NativeInput(model, model.spec.image_size) if attack.space == "native" else model
+    counts = {"forwards": 0, "backwards": 0, "seconds": 0.0}
+    frames: list[pd.DataFrame] = []
+    if partial is not None and partial.exists():
+        frames, counts = load_partial(partial)
+    started = time.monotonic()
+    before = counts["seconds"]
+    view = View(surrogate or target, PROTOCOLS[attack.protocol]).eval()
+    view.forwards, view.backwards = counts["forwards"], counts["backwards"]
+    order = test_order(len(splits.test))[: attack.images]
+    chunks = order.split(attack.batch_size)
+    with tqdm(total=len(order), desc=f"{attack.name} {label}", mininterval=2, leave=False, disable=not label) as bar:
+        bar.update(sum(len(frame) for frame in frames) // len(attack.eps))
+        for number in range(len(frames), len(chunks)):
+            budget.check()
+            with between_steps() as stop:
+                index = chunks[number].to(splits.test.labels.device)
+                frames.append(attack_batch(target, view, splits.test, index, attack, seed * 100_003 + number))
+                counts |= {"forwards": view.forwards, "backwards": view.backwards}
+                counts["seconds"] = before + time.monotonic() - started
+                if partial is not None and len(chunks) > 1:
+                    save_partial(partial, frames, counts)
+            bar.update(len(index))
+            if stop.is_set():
+                raise KeyboardInterrupt
+    return pd.concat(frames, ignore_index=True).astype(COLUMNS), counts
+
+
+def attack_batch(target: nn.Module, view: View, test: Images, index: Tensor, attack: AttackSpec, seed: int):
+    """Outcome rows of one batch: climb the ladder of radii, attacking only what still stands."""
+    x = test.native_batch(index) if attack.space == "native" else test.batch(index)
+    y = test.labels[index]
+    classes = target.network.spec.num_classes if isinstance(target, NativeInput) else target.spec.num_classes
+    clean = predict(target, x)
+    _, gradient = attacks.loss_gradient(view, x, y)
+    zero = (gradient == 0).flatten(1).all(1)
+    best, standing = x.clone(), clean == y
+    rows = []
+    for eps in attack.eps:
+        for steps, step_size, restarts in attack.pgd.stages if eps > 0 else ():
+            for _ in range(max(restarts, 1)):
+                left = standing.nonzero().flatten()
+                if not len(left):
+                    break
+                seed += 1
+                adversarial = attacks.pgd(view, x[left], y[left], eps, steps, step_size, restarts > 0, seed, classes)
+                broken = predict(target, adversarial) != y[left]
+                # keep the last attempt on what stands, so that a row always describes an attacked image
+                best[left] = adversarial
+                standing[left[broken]] = False
+        logits = deployed(target, best)
+        delta = (best - x).flatten(1)
+        rows.append(
+            pd.DataFrame(
+                {
+                    "index": index.cpu().numpy(),
+                    "label": y.cpu().numpy(),
+                    "eps": eps,
+                    "clean_prediction": clean.cpu().numpy(),
+                    "adversarial_prediction": logits.argmax(1).cpu().numpy(),
+                    "linf": delta.abs().amax(1).cpu().numpy(),
+                    "l2": delta.norm(dim=1).cpu().numpy(),
+                    "loss": F.cross_entropy(logits, y, reduction="none").cpu().numpy(),
+                    "gradient_is_zero": zero.cpu().numpy(),
+                }
+            )
+        )
+    return pd.concat(rows, ignore_index=True)
+
+
+@torch.no_grad()
+def deployed(network: nn.Module, x: Tensor) -> Tensor:
+    return network(x)
+
+
+def predict(network: nn.Module, x: Tensor) -> Tensor:
+    return deployed(network, x).argmax(1)
+
+
+def train_surrogate(model: FPD, splits: Splits, labels: str, seed: int, epochs: int = 5) -> tuple[Surrogate, float]:
+    """The three-layer substitute of Sec. 4.1 for one target network, trained on the training images.
+
+    labels: 'oracle' (the target's predictions on them) or 'true'. Returns it with its test accuracy.
+    """
+    images = splits.train
+    device = images.labels.device
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        surrogate = Surrogate(3 * model.spec.image_size**2, model.spec.num_classes).to(device)
+    y = images.labels if labels == "true" else predict_all(model, images)
+    optimizer = torch.optim.Adam(surrogate.parameters(), 1e-3)
+    for epoch in range(epochs):
+        order = torch.randperm(len(images), generator=generator("cpu", seed, epoch)).to(device)
+        for part in order.split(100):
+            loss = F.cross_entropy(surrogate(images.batch(part)), y[part])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    surrogate.eval().requires_grad_(False)
+    return surrogate, float((predict_all(surrogate, splits.test) == splits.test.labels).float().mean())
+
+
+def agreement(surrogate: nn.Module, model: nn.Module, test: Images) -> float:
+    """Share of the test images on which two networks give the same answer."""
+    return float((predict_all(surrogate, test) == predict_all(model, test)).float().mean())
+
+
+def predict_all(network: nn.Module, images: Images, batch_size: int = 500) -> Tensor:
+    parts = (slice(start, start + batch_size) for start in range(0, len(images), batch_size))
+    return torch.cat([predict(network, images.batch(part)) for part in parts])
+
+
+def save_partial(path: Path, frames: list[pd.DataFrame], counts: dict) -> None:
+    frame = pd.concat([f.assign(chunk=i) for i, f in enumerate(frames)], ignore_index=True)
+    frame.attrs = {"counts": json.dumps(counts)}
+    replace_file(path, frame.to_parquet)
+
+
+def load_partial(path: Path) -> tuple[list[pd.DataFrame], dict]:
+    frame = read_outcome(path, extra=("chunk",))
+    counts = json.loads(frame.attrs["counts"])
+    return [part.drop(columns="chunk") for _, part in frame.groupby("chunk", sort=True)], counts
+
+
+def read_outcome(path: Path, extra: tuple[str, ...] = ()) -> pd.DataFrame:
+    """An outcome from its Parquet file; FPDError if it is damaged or has other columns."""
+    try:
+        frame = pd.read_parquet(path)
+        missing = {*COLUMNS, *extra} - set(frame.columns)
+        if missing:
+            raise ValueError(f"columns missing: {sorted(missing)}")
+    except (OSError, ValueError) as error:
+        raise FPDError(f"{path} is damaged ({error}). Delete it to compute it again.") from error
+    return frame
+
+
+# ---------------------------------------------------------------------------------------------- statistics
+
+
+@dataclass(frozen=True)
+class Rate:
+    """An accuracy with its number of images and Wilson 95 % interval, all shares in [0, 1]."""
+
+    value: float
+    n: int
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}] n={self.n}"
+
+
+def rate(hits) -> Rate:
+    """Accuracy of a boolean sequence."""
+    hits = np.asarray(hits, dtype=bool)
+    interval = stats.binomtest(int(hits.sum()), len(hits)).proportion_ci(method="wilson")
+    return Rate(float(hits.mean()), len(hits), float(interval.low), float(interval.high))
+
+
+def robust(outcome: pd.DataFrame) -> pd.DataFrame:
+    """One row per image, one boolean column per eps: classified correctly after the attack."""
+    hits = (outcome["adversarial_prediction"] == outcome["label"]).rename("robust")
+    table = pd.concat([outcome[["index", "eps"]], hits], axis=1)
+    return table.pivot(index="index", columns="eps", values="robust")
+
+
+def curve_score(outcome: pd.DataFrame) -> pd.Series:
+    """Per image, the area under its robustness curve over eps divided by the range: 1 never broken, 0 wrong at once."""
+    table = robust(outcome).astype(float)
+    radii = table.columns.to_numpy(dtype=float)
+    if len(radii) == 1:
+        return table.iloc[:, 0]
+    return pd.Series(np.trapezoid(table.to_numpy(), radii, axis=1) / (radii[-1] - radii[0]), index=table.index)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean paired difference a - b on the same images with its 95 % bootstrap interval and a two-sided p value."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+    n: int
+
+
+def paired(a: pd.Series, b: pd.Series) -> Difference:
+    """Paired comparison of per-image scores: exact McNemar if both are 0/1, else Wilcoxon's signed-rank test.
+
+    Raises FPDError when the two do not describe the same images.
+    """
+    if not a.index.equals(b.index):
+        raise FPDError(
+            f"paired test on different images: {len(a)} and {len(b)} with {len(a.index & b.index)} in common."
+        )
+    difference = (a - b).to_numpy(dtype=float)
+    if np.isin(np.concatenate([a, b]), (0, 1)).all():
+        better, worse = int((difference > 0).sum()), int((difference < 0).sum())
+        p = stats.binomtest(better, better + worse).pvalue if better + worse else 1.0
+    else:
+        p = float(stats.wilcoxon(difference).pvalue) if np.any(difference) else 1.0
+    means = np.random.default_rng(0).choice(difference, (2000, len(difference))).mean(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return Difference(float(difference.mean()), float(low), float(high), float(p), len(difference))

@@ -1,0 +1,260 @@
+"""Run what a table needs, from the store where it is there: profile + seed + device + store -> networks, outcomes.
+
+`Lab` is what notebooks and the command line share. Asking for an outcome trains the network only if the outcome is
+not in the store yet.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from tqdm import tqdm
+
+from fpdlib import data, evaluation, experiments, training
+from fpdlib.errors import FPDError, choose
+from fpdlib.evaluation import Rate
+from fpdlib.network import FPD, build
+from fpdlib.store import Store, key_of
+from fpdlib.training import Budget
+
+LIBRARIES = ("torch", "torchvision", "timm", "adversarial-robustness-toolbox", "numpy", "pandas", "scipy")
+
+
+@functools.cache
+def code_version() -> str:
+    """Hash of the package's own source (what a result depends on), with the commit where git knows one."""
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.glob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    try:
+        command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
+        commit = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        commit = "no-git"
+    return f"{commit} source:{digest.hexdigest()[:12]}"
+
+
+def provenance(device: torch.device) -> dict:
+    """Where a result comes from: code, libraries, hardware, threads, time (UTC)."""
+    processor = platform.processor() or platform.machine()
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo") as file:
+            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+        processor = names[0] if names else processor
+    return {
+        "code": code_version(),
+        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "python": platform.python_version(),
+        "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else processor,
+        "threads": torch.get_num_threads(),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+class Lab:
+    """One profile with one seed on one device and store.
+
+    profile: 'smoke', 'laptop', 'paper-short' or 'paper'. device: 'auto', 'cpu' or 'cuda'. store: folder, '' for the
+    default (FPD_STORE, else `store/`). budget: seconds, None for no limit. Raises FPDError on any other value.
+    """
+
+    def __init__(self, profile: str = "smoke", seed: int = 0, device: str = "auto", store: str = "",
+                 budget: float | None = None, progress: bool = True):  # fmt: skip
+        self.profile = experiments.get_profile(profile)
+        if type(seed) is not int or seed < 0:
+            raise FPDError(f"seed is {seed!r}; accepted: an integer from 0.")
+        if not isinstance(store, (str, os.PathLike)):
+            raise FPDError(f"store is {store!r}; accepted: the path of a folder, or '' for the default.")
+        choose("device", device, ("auto", "cpu", "cuda"))
+        if device == "cuda" and not torch.cuda.is_available():
+            raise FPDError("device is 'cuda', but torch sees no GPU here; accepted: 'auto', 'cpu'.")
+        self.device = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+        self.seed = seed
+        self.store = Store(store)
+        self.budget = Budget(budget)
+        self.progress = progress
+        training.use_available_cpus()
+        self._models: dict[str, FPD] = {}
+        self._surrogates: dict = {}
+
+    @functools.cached_property
+    def splits(self) -> data.Splits:
+        return data.load(self.profile.dataset, self.profile.network.image_size, self.device)
+
+    # ------------------------------------------------------------------------------------------ networks
+
+    def spec(self, name: str):
+        """NetworkSpec of one of `experiments.VARIANTS` in this profile."""
+        return experiments.VARIANTS[choose("network", name, experiments.VARIANTS)].spec(self.profile)
+
+    def recipe(self, name: str):
+        return experiments.VARIANTS[choose("network", name, experiments.VARIANTS)].recipe(self.profile)
+
+    def network_key(self, name: str) -> str:
+        spec = {"network": self.spec(name), "recipe": self.recipe(name), "dataset": self.profile.dataset}
+        return key_of(f"{name}-s{self.seed}", spec | {"seed": self.seed})
+
+    def train(self, name: str) -> str:
+        """Train a network unless its checkpoint is in the store; returns its key."""
+        key = self.network_key(name)
+        if self.store.has("networks", key, "model.safetensors"):
+            return key
+        with self.store.lock(key):
+            if self.store.has("networks", key, "model.safetensors"):
+                return key
+            spec, recipe, label = self.spec(name), self.recipe(name), f"{name} seed {self.seed}"
+            model = build(spec, self.seed)
+            state = self.store.partial(key, ".safetensors")
+            log = training.train(model, recipe, self.splits, self.seed, state, self.budget, label * self.progress)
+            accuracy, loss, mse = training.measure(model, self.splits.test)
+            weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+            count = len(self.splits.test)
+            meta = {
+                "name": name,
+                "profile": self.profile.name,
+                "dataset": self.profile.dataset,
+                "seed": self.seed,
+                "network": spec,
+                "recipe": recipe,
+                "test": {"correct": round(accuracy * count), "images": count, "loss": loss, "mse": mse},
+                "best_epoch": max(log, key=lambda row: row["held_out_accuracy"])["epoch"],
+                "seconds": log[-1]["seconds"],
+                "provenance": provenance(self.device),
+            }
+            if mse != mse:  # no restoration module; JSON has no nan
+                meta["test"]["mse"] = None
+            self.store.write(
+                "networks",
+                key,
+                {
+                    "model.safetensors": lambda path: save_file(weights, path),
+                    "log.csv": lambda path: pd.DataFrame(log).to_csv(path, index=False),
+                },
+                meta,
+            )
+            state.unlink(missing_ok=True)
+            self._models[key] = model
+        return key
+
+    def model(self, name: str) -> FPD:
+        """A trained network in evaluation mode, on this lab's device."""
+        key = self.train(name)
+        if key not in self._models:
+            path = self.store.file("networks", key, "model.safetensors")
+            model = build(self.spec(name), self.seed)
+            try:
+                model.load_state_dict(load_file(path))
+            except (SafetensorError, RuntimeError, OSError) as error:
+                raise FPDError(
+                    f"{path} does not fit {name} ({str(error).splitlines()[0]}). "
+                    f"Delete the folder {path.parent} to train it again."
+                ) from error
+            self._models = {key: model.to(self.device, memory_format=torch.channels_last).eval()}
+        return self._models[key]
+
+    def _trained(self, name: str) -> str:
+        key = self.network_key(name)
+        return key if self.store.has("networks", key) else self.train(name)
+
+    def log(self, name: str) -> pd.DataFrame:
+        """Training log, one row an epoch."""
+        return pd.read_csv(self.store.file("networks", self._trained(name), "log.csv"))
+
+    def facts(self, name: str) -> dict:
+        """What the store knows of a trained network: test accuracy and MSE, best epoch, seconds, provenance."""
+        return self.store.entry("networks", self._trained(name))["meta"]
+
+    def clean(self, name: str) -> Rate:
+        """Clean accuracy on the whole test set of this profile."""
+        test = self.facts(name)["test"]
+        return evaluation.rate([True] * test["correct"] + [False] * (test["images"] - test["correct"]))
+
+    def undertrained(self, name: str) -> bool:
+        return self.clean(name).value < self.profile.clean_floor
+
+    # ------------------------------------------------------------------------------------------ outcomes
+
+    def outcome_key(self, name: str, attack: str) -> str:
+        spec = {"network": self.network_key(name), "attack": self.profile.attacks[attack]}
+        return key_of(f"{name}-s{self.seed}-{attack}", spec)
+
+    def outcome(self, name: str, attack: str) -> pd.DataFrame:
+        """Per-example outcome of a network under one attack of the profile (see `evaluation`), computed if missing."""
+        choose("attack", attack, self.profile.attacks)
+        key = self.outcome_key(name, attack)
+        if not self.store.has("outcomes", key, "outcome.parquet"):
+            with self.store.lock(key):
+                if not self.store.has("outcomes", key, "outcome.parquet"):
+                    self._attack(name, attack, key)
+        return evaluation.read_outcome(self.store.file("outcomes", key, "outcome.parquet"))
+
+    def _attack(self, name: str, attack: str, key: str) -> None:
+        spec = self.profile.attacks[attack]
+        partial = self.store.partial(key, ".parquet")
+        label = f"{name} seed {self.seed}" * self.progress
+        model = self.model(name)
+        surrogate, fit = self._surrogate(name, spec.surrogate) if spec.surrogate else (None, {})
+        frame, counts = evaluation.evaluate(model, self.splits, spec, self.seed, partial, self.budget, label, surrogate)
+        meta = {
+            "name": name, "profile": self.profile.name, "dataset": self.profile.dataset, "seed": self.seed,
+            "network": self.network_key(name), "attack": spec, "counts": counts | fit,
+            "provenance": provenance(self.device),
+        }  # fmt: skip
+        self.store.write("outcomes", key, {"outcome.parquet": lambda path: frame.to_parquet(path, index=False)}, meta)
+        partial.unlink(missing_ok=True)
+
+    def _surrogate(self, name: str, labels: str):
+        # trained on true labels it does not depend on the target, so one serves every network
+        cached = self._surrogates.get(labels)
+        if cached is None or labels == "oracle":
+            cached = self._surrogates[labels] = evaluation.train_surrogate(
+                self.model(name), self.splits, labels, self.seed
+            )
+        surrogate, accuracy = cached
+        return surrogate, {
+            "surrogate_accuracy": accuracy,
+            "surrogate_agreement": evaluation.agreement(surrogate, self.model(name), self.splits.test),
+        }
+
+    def counts(self, name: str, attack: str) -> dict:
+        """Forward and backward passes, seconds, and the surrogate's fit of an outcome."""
+        self.outcome(name, attack)
+        return self.store.entry("outcomes", self.outcome_key(name, attack))["meta"]["counts"]
+
+    def missing(self, names, attacks=None) -> list[tuple[str, str]]:
+        """(network, attack) pairs whose outcome is not in the store."""
+        attacks = attacks or self.profile.attacks
+        return [
+            (name, attack)
+            for name in names
+            for attack in attacks
+            if not self.store.has("outcomes", self.outcome_key(name, attack), "outcome.parquet")
+        ]
+
+    def run(self, names=None, attacks=None) -> None:
+        """Train and attack these networks (default: all of Table 1), with one progress bar; skips what is there."""
+        names = list(names or experiments.variants_of())
+        todo = self.missing(names, attacks)
+        if not todo:
+            print(f"{len(names)} networks, {self.profile.name}, seed {self.seed}: all from the store")
+            return
+        self.progress, before = False, self.progress
+        bar = tqdm(todo, desc=f"{self.profile.name} seed {self.seed}", mininterval=2, disable=not before)
+        try:
+            for name, attack in bar:
+                bar.set_postfix_str(f"{name} {attack}", refresh=True)
+                self.outcome(name, attack)
+        finally:
+            self.progress = before
