@@ -11,7 +11,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from torchvision.datasets.mnist import read_image_file, read_label_file
 from torchvision.transforms.v2 import functional as transforms
 
 from fpdlib.errors import FPDError, choose
+from fpdlib.store import project_folder
 
 SAMPLES = Path(__file__).parent / "samples"
 HELD_OUT = 0.1  # share of the training images on which epochs are compared; the test set is for the table alone
@@ -106,11 +106,7 @@ def as_network_input(pixels: Tensor) -> Tensor:
     return x.repeat(1, 3, 1, 1) if x.shape[1] == 1 else x
 
 
-def data_root(root: str | os.PathLike | None = None) -> Path:
-    return Path(root or os.environ.get("FPD_DATA") or "data")
-
-
-def load(name: str, image_size: int, device="cpu", root=None) -> Splits:
+def load(name: str, image_size: int, device="cpu", root: str | Path | None = None) -> Splits:
     """The splits of a dataset, resized to `image_size` pixels, on `device`.
 
     root: the data folder (default: environment FPD_DATA, else `data/`); the bundled sample needs none.
@@ -118,7 +114,9 @@ def load(name: str, image_size: int, device="cpu", root=None) -> Splits:
     """
     choose("dataset", name, DATASETS)
     read = _read_sample if name == "mnist-sample" else _read_mnist
-    (train_pixels, train_labels), (test_pixels, test_labels) = read(data_root(root))
+    (train_pixels, train_labels), (test_pixels, test_labels) = read(
+        Path(root) if root else project_folder("data", "FPD_DATA")
+    )
     # The split does not depend on a run's seed: every network of every run is selected on the same images.
     order = torch.randperm(len(train_labels), generator=torch.Generator().manual_seed(0))
     held = order[: round(HELD_OUT * len(order))].sort().values

@@ -85,6 +85,7 @@ class Lab:
         self.store = Store(store)
         self.budget = Budget(budget)
         self.progress = progress
+        code_version()  # now: the source on disk may change while a long run is under way
         training.use_available_cpus()
         self._models: dict[str, FPD] = {}
         self._surrogates: dict = {}

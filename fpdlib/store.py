@@ -32,6 +32,16 @@ VERSION = 1
 KINDS = ("networks", "outcomes")
 
 
+def project_folder(name: str, variable: str) -> Path:
+    """A folder of the project: the environment variable if set, else `name` beside the package's checkout.
+
+    Not relative to the working directory: JupyterLab runs a notebook in `notebooks/`, papermill in the project's root.
+    """
+    checkout = Path(__file__).resolve().parent.parent
+    root = checkout if (checkout / "pyproject.toml").exists() else Path.cwd()
+    return Path(os.environ.get(variable) or root / name)
+
+
 def plain(value):
     """A spec as plain JSON values: dataclasses become objects that carry their type's name.
 
@@ -97,7 +107,7 @@ class Store:
     """
 
     def __init__(self, root: str | os.PathLike | None = None):
-        self.root = Path(root or os.environ.get("FPD_STORE") or "store")
+        self.root = Path(root) if root else project_folder("store", "FPD_STORE")
         marker = self.root / "STORE"
         with writing(self.root):
             for folder in (*KINDS, "partial", "locks"):

@@ -9,10 +9,12 @@ import hashlib
 import json
 import struct
 import sys
+from pathlib import Path
 
 import numpy as np
 
-from fpdlib.data import SAMPLES, _read_mnist, data_root
+from fpdlib.data import SAMPLES, _read_mnist
+from fpdlib.store import project_folder
 
 PER_CLASS = {"train": 1000, "test": 200}
 SEED = 0
@@ -23,7 +25,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(SEED)
     checksums, indices = {}, {}
-    splits = _read_mnist(data_root(sys.argv[1] if len(sys.argv) > 1 else None))
+    splits = _read_mnist(Path(sys.argv[1]) if len(sys.argv) > 1 else project_folder("data", "FPD_DATA"))
     for (split, count), (images, labels) in zip(PER_CLASS.items(), splits, strict=True):
         images, labels = images.numpy(), labels.numpy()
         per_digit = [rng.choice(np.flatnonzero(labels == digit), count, replace=False) for digit in range(10)]

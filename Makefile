@@ -1,0 +1,42 @@
+# make reproduce [PROFILE=smoke|laptop|paper-short|paper] [SEEDS="0 1 2"]   everything, from a bare machine to Table 1
+# make test                                                                 unit tests and every notebook
+# make lab                                                                  JupyterLab in the same environment
+PYTHON ?= python3
+PROFILE ?= smoke
+SEEDS ?=
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: reproduce test lab lint lock clean
+.DELETE_ON_ERROR:
+
+reproduce: $(INSTALLED)
+	$(BIN)/snakemake --cores all --nolock --rerun-incomplete --quiet all --config profile=$(PROFILE)
+	$(BIN)/python -m fpdlib table 1 --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS))
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 900 tests notebooks
+
+lab: $(INSTALLED)
+	$(BIN)/jupyter lab notebooks
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
+	"error: $(PYTHON) is Python %d.%d; accepted: 3.11 to 3.13. Run: make PYTHON=python3.12 ..." % v)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+# New versions on purpose only: the committed results belong to the locked ones.
+lock: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --no-annotate --no-header \
+	    -o requirements.lock
+
+clean:
+	rm -rf build .snakemake .pytest_cache .ruff_cache

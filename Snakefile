@@ -1,0 +1,28 @@
+# Runs every notebook headlessly with papermill: snakemake --cores all --config profile=smoke
+# Networks and outcomes live in the store, so a notebook that is stopped and run again continues where it was.
+from pathlib import Path
+
+PROFILE = config.get("profile", "smoke")
+NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("[0-9][0-9]-*.ipynb"))
+
+
+rule all:
+    input:
+        expand("build/{profile}/{name}.ipynb", profile=PROFILE, name=NOTEBOOKS),
+
+
+# One at a time (threads: all): notebooks share networks, and each uses every processor it is given.
+rule notebook:
+    input:
+        notebook="notebooks/{name}.ipynb",
+        code=sorted(str(path) for path in Path("fpdlib").glob("*.py")),
+    output:
+        "build/{profile}/{name}.ipynb",
+    params:
+        results="results/{profile}/notebooks",
+    threads: workflow.cores
+    shell:
+        "mkdir -p {params.results} && "
+        "papermill --no-progress-bar --log-level WARNING {input.notebook} {output}.tmp.ipynb -p profile {wildcards.profile} && "
+        "mv {output}.tmp.ipynb {output} && cp {output} {params.results}/{wildcards.name}.ipynb && "
+        "echo '{wildcards.name} ({wildcards.profile}): done'"

@@ -1,0 +1,114 @@
+"""`python -m fpdlib`: train, evaluate, table, status, cost. Errors are one line on stderr and exit status 2;
+a budget that ran out or Ctrl-C exits with 3, and the same command continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from fpdlib import experiments
+from fpdlib.errors import BudgetExhausted, FPDError
+
+
+def seconds(text: str) -> float:
+    """'540s', '9m', '1.5h' or plain seconds."""
+    units = {"s": 1, "m": 60, "h": 3600}
+    try:
+        value = float(text[:-1]) * units[text[-1]] if text[-1:] in units else float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r}; accepted: seconds or a number with s, m or h, such as 540s")
+    return value
+
+
+def parser() -> argparse.ArgumentParser:
+    main = argparse.ArgumentParser(prog="python -m fpdlib", description="Feature Pyramid Decoder: paper versus ours")
+    commands = main.add_subparsers(dest="command", required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--profile", default="smoke", help=", ".join(experiments.PROFILES))
+    common.add_argument("--seeds", type=int, nargs="+", help="default: the profile's")
+    common.add_argument("--device", default="auto", help="auto, cpu, cuda")
+    common.add_argument("--store", default="", help="folder of results (default: FPD_STORE or store/)")
+    common.add_argument("--budget", type=seconds, help="stop cleanly after this time, e.g. 540s; run again to continue")
+    for name, text in (
+        ("train", "train networks of Table 1"),
+        ("evaluate", "train and attack networks of Table 1"),
+    ):
+        command = commands.add_parser(name, help=text, parents=[common])
+        command.add_argument("networks", nargs="*", help="names as in `python -m fpdlib status` (default: all)")
+    table = commands.add_parser("table", help="compute a table, print it, write results/", parents=[common])
+    table.add_argument("number", choices=["1"], help="the paper's table")
+    table.add_argument("--out", type=Path, default=Path("results"), help="results folder (default: results/)")
+    commands.add_parser("status", help="what the store holds of Table 1", parents=[common])
+    commands.add_parser("cost", help="parameters and multiply-accumulates of every network", parents=[common])
+    return main
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from fpdlib import report  # these import torch: not for --help
+    from fpdlib.lab import Lab
+    from fpdlib.network import cost
+
+    profile = experiments.get_profile(arguments.profile)
+    pd.set_option("display.width", 250, "display.max_columns", 30, "display.max_rows", 200, "display.max_colwidth", 90)
+    if arguments.command == "cost":
+        lines = {name: cost(variant.spec(profile)) for name, variant in experiments.VARIANTS.items()}
+        print(pd.DataFrame(lines).T.map(lambda value: f"{value:,.0f}").to_string())
+        return
+    seeds = arguments.seeds or profile.seeds
+    labs = [Lab(profile.name, seed, arguments.device, arguments.store, arguments.budget) for seed in seeds]
+    names = getattr(arguments, "networks", None) or experiments.variants_of()
+    if arguments.command == "status":
+        for lab in labs:
+            print(f"profile {profile.name}, seed {lab.seed}, store {lab.store.root}")
+            for name in names:
+                missing = [attack for _, attack in lab.missing([name])]
+                trained = lab.store.has("networks", lab.network_key(name))
+                state = f"clean {lab.clean(name)}" if trained else "not trained"
+                print(f"  {name:14s} {state:34s} missing: {', '.join(missing) or '-'}")
+        return
+    for lab in labs:
+        if arguments.command == "train":
+            for name in names:
+                lab.train(name)
+                print(f"{name} seed {lab.seed}: clean {lab.clean(name)}")
+        else:
+            lab.run(names)
+    if arguments.command == "evaluate":
+        for name in names:
+            found = {attack: report.measurement(labs, name, attack) for attack in profile.attacks}
+            print(f"{name}: " + "; ".join(f"{a} {m['value']:.1f} % (n={m['n']})" for a, m in found.items()))
+    if arguments.command == "table":
+        folder = report.publish(labs, arguments.out)
+        print(report.caption(labs))
+        print(report.readable(report.table1(labs)).to_string(index=False))
+        print()
+        print(report.verdicts(labs).drop(columns="claim").to_string(index=False))
+        print(f"\nTables, figures and per-example outcomes: {folder}")
+
+
+def main() -> int:
+    arguments = parser().parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    try:
+        run(arguments)
+    except FPDError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BudgetExhausted as stop:
+        print(f"stopped: {stop}; run the same command to continue.", file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        print("interrupted: all finished work is saved; run the same command to continue.", file=sys.stderr)
+        return 3
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
