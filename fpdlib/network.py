@@ -359,6 +359,11 @@ def probe(backbone: nn.Module, stages: dict[str, str], spec: NetworkSpec) -> tup
 
     def record(path):
         def hook(module, inputs, output):
+            if output.dim() != 4:
+                raise FPDError(
+                    f"backbone is {spec.backbone!r}, whose {path} gives {tuple(output.shape)} and not (B, C, H, W). "
+                    "FPD needs a block-based CNN such as resnet18, densenet121, regnetx_002, convnext_atto."
+                )
             channels[path], sizes[path] = output.shape[1], output.shape[-1]
 
         return hook
@@ -369,7 +374,7 @@ def probe(backbone: nn.Module, stages: dict[str, str], spec: NetworkSpec) -> tup
     try:
         with torch.no_grad():
             backbone(torch.zeros(1, 3, spec.image_size, spec.image_size))
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # torch's and timm's own complaints about the size
         raise FPDError(
             f"image_size is {spec.image_size}, which {spec.backbone} cannot process ({error}). Use a larger size."
         ) from error

@@ -1,0 +1,29 @@
+import pytest
+import torch
+
+from fpdlib import data
+from fpdlib.experiments import PROFILES
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def sample():
+    """The bundled MNIST images at 32 pixels."""
+    return data.load("mnist-sample", 32)
+
+
+@pytest.fixture(scope="session")
+def small(sample):
+    """A few hundred of them, for training runs of seconds."""
+    first = torch.arange(400)
+    return data.Splits("mnist-sample", sample.train.subset(first), sample.held_out.subset(first[:100]),
+                       sample.test.subset(first[:200]))  # fmt: skip
+
+
+@pytest.fixture
+def profiles(monkeypatch):
+    """Adds the profile `tiny`: 12 steps of training, 20 attacked images."""
+    from tiny import TINY
+
+    monkeypatch.setitem(PROFILES, "tiny", TINY)

@@ -1,0 +1,263 @@
+"""Algorithm 1 against a transcription of the paper's lines, exact resume, and what goes wrong."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+
+from fpdlib import training
+from fpdlib.data import augment
+from fpdlib.errors import BudgetExhausted, FPDError
+from fpdlib.experiments import SMALL
+from fpdlib.network import build
+from fpdlib.training import Budget, Recipe, generator, paper_recipe, released_recipe, step, train
+
+F_SPEC = replace(SMALL, inner=("stage1", "stage2"), restoration=True, classifier="back", activation="elu",
+                 squeeze="tanh", backbone_args=(("layers", (1, 1, 1, 1)), ("channels", (8, 8, 16, 16)), ("zero_init_last", False)),
+                 decoder_width=8)  # fmt: skip
+PLAIN = replace(F_SPEC, restoration=False, classifier="front", inner=(), squeeze="none")
+QUICK = Recipe(epochs=3, batch_size=100, lr=4e-3, schedule="one-cycle")
+
+
+def batch(count=20):
+    draws = torch.Generator().manual_seed(0)
+    x = torch.rand(count, 3, 32, 32, generator=draws)
+    noise = (torch.rand(x.shape, generator=draws) * 2 - 1) * 0.01
+    return x, torch.arange(count) % 10, noise
+
+
+def algorithm_1(model, x, y, noise, T, lr):
+    """Lines 6-18 as printed, with plain gradient descent, a2 = 2 and x'(1) as a constant in the second phase."""
+
+    def descend(loss, parameters):
+        for p, g in zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
+            if g is not None:
+                p.data -= lr * g
+
+    def forward(images):
+        restored = model.decoder(model.trunk(images)[0])
+        cleaned = model.clean(restored, images)
+        return model.trunk.backbone.forward_head(model._back(cleaned)).tanh(), restored
+
+    everything = list(model.parameters())
+    head = {id(p) for p in model.trunk.backbone.get_classifier().parameters()}
+    logits, restored = forward(x + noise)
+    l2 = ((x - restored) ** 2).mean()
+    if l2 > T:
+        descend(2 * l2, [p for p in everything if id(p) not in head])
+        return
+    descend(F.cross_entropy(logits, y) + 2 * l2, everything)
+    logits, again = forward(restored.detach())
+    descend(F.cross_entropy(logits, y) + 2 * ((x - again) ** 2).mean(), everything)
+
+
+@pytest.mark.parametrize("threshold", [3.0, 0.0])
+def test_a_step_is_algorithm_1(threshold):
+    x, y, noise = batch()
+    recipe = replace(QUICK, threshold=threshold, alpha2=2.0, alpha2_second=2.0, clip=1e9)
+    ours, paper = build(F_SPEC, 0).train(), build(F_SPEC, 0).train()
+    result = step(ours, torch.optim.SGD(ours.parameters(), 0.01), recipe, x, y, noise, latched=False)
+    algorithm_1(paper, x, y, noise, threshold, 0.01)
+    assert bool(result.get("gated")) == (threshold == 0.0)
+    start = dict(build(F_SPEC, 0).named_parameters())
+    for (name, a), b in zip(ours.named_parameters(), paper.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=2e-6), name
+        moved = not torch.equal(a, start[name])
+        assert moved == (threshold == 3.0 or ".fc." not in name), name
+
+
+def test_gate_per_step_latched_and_off():
+    x, y, noise = batch()
+    gated = {}
+    for gate, latched in (("step", False), ("latch", False), ("latch", True), ("none", False)):
+        model = build(F_SPEC, 0).train()
+        recipe = replace(QUICK, gate=gate, threshold=0.0)
+        result = step(model, torch.optim.SGD(model.parameters(), 0.01), recipe, x, y, noise, latched)
+        gated[gate, latched] = bool(result.get("gated"))
+    assert gated == {("step", False): True, ("latch", False): True, ("latch", True): False, ("none", False): False}
+
+
+def test_one_phase_is_the_first_update_only():
+    x, y, noise = batch()
+    updates = []
+    for phases in (1, 2):
+        model = build(F_SPEC, 0).train()
+        optimizer = torch.optim.SGD(model.parameters(), 0.01)
+        optimizer.register_step_post_hook(lambda *_, phases=phases: updates.append(phases))
+        step(model, optimizer, replace(QUICK, phases=phases), x, y, noise, False)
+    assert updates == [1, 2, 2]
+
+
+def test_a_network_without_restoration_trains_on_cross_entropy(small):
+    model = build(PLAIN, 0)
+    log = train(model, replace(QUICK, epochs=12, batch_size=20), small, 0)
+    assert log[-1]["train_accuracy"] > 0.8 and log[-1]["mse"] == 0 and log[-1]["gate_share"] == 0
+
+
+def test_restoration_and_classification_improve(small):
+    log = train(build(F_SPEC, 0), replace(QUICK, epochs=8, batch_size=20), small, 0)
+    assert log[-1]["held_out_mse"] < 0.9 * log[0]["mse"] and log[-1]["train_accuracy"] > 0.3
+    assert tuple(log[0]) == training.LOG
+
+
+def test_noise_stays_in_its_neighbourhood_and_comes_from_the_seed(small, monkeypatch):
+    seen = []
+    monkeypatch.setattr(training, "step", lambda m, o, r, x, y, noise, latched: seen.append(noise) or {"loss": 0.0})
+    for seed in (0, 0, 1):
+        train(build(PLAIN, 0), replace(QUICK, epochs=1, noise=0.05), small, seed)
+    assert all(0.04 < n.abs().max() <= 0.05 for n in seen)
+    assert torch.equal(seen[0], seen[4]) and not torch.equal(seen[0], seen[8])
+
+
+def same(a, b):
+    return all(torch.equal(a[k], b[k]) for k in a) and a.keys() == b.keys()
+
+
+class Stops(Budget):
+    """Runs out at the n-th look."""
+
+    def __init__(self, n):
+        self.left = n
+
+    def expired(self):
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.mark.parametrize("schedule", ["one-cycle", "plateau"])
+def test_a_stopped_run_continues_bit_identically(small, tmp_path, schedule):
+    recipe = replace(QUICK, schedule=schedule, plateau=1, epochs=4)
+    whole = build(F_SPEC, 0)
+    log = train(whole, recipe, small, 5)
+    stops = 0
+    for after in (2, 1, 5, 100):
+        model = build(F_SPEC, 0)
+        try:
+            parts = train(model, recipe, small, 5, tmp_path / "state.safetensors", Stops(after))
+        except BudgetExhausted:
+            stops += 1
+    assert stops == 3
+    assert same(whole.state_dict(), model.state_dict())
+    timeless = [{k: v for k, v in row.items() if k != "seconds"} for row in log]
+    assert str(timeless) == str([{k: v for k, v in row.items() if k != "seconds"} for row in parts])  # nan != nan
+
+
+SCRIPT = """
+    import sys, torch
+    sys.path.insert(0, "tests")
+    from pathlib import Path
+    from test_training import F_SPEC, QUICK, replace
+    from fpdlib import data, training
+    from fpdlib.network import build
+    from safetensors.torch import save_file
+    torch.set_num_threads(1)
+    training.SAVE_EVERY = 0.05
+    sample = data.load("mnist-sample", 32)
+    first = torch.arange(400)
+    small = data.Splits("s", sample.train.subset(first), sample.held_out.subset(first), sample.test.subset(first))
+    print("ready", flush=True)
+    model = build(F_SPEC, 0)
+    state = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    training.train(model, replace(QUICK, epochs=25, batch_size=50), small, 3, state)
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, sys.argv[2] if state else "/dev/stdout")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_process_continues_bit_identically(tmp_path, number):
+    script = textwrap.dedent(SCRIPT)
+    state, result, whole = tmp_path / "state.safetensors", tmp_path / "killed", tmp_path / "whole"
+    root = str(training.Path(__file__).parent.parent)
+    subprocess.run([sys.executable, "-c", script, tmp_path / "other", whole], check=True, cwd=root, capture_output=True)
+    kills = 0
+    for _ in range(2):
+        process = subprocess.Popen([sys.executable, "-c", script, state, result], cwd=root, stdout=subprocess.PIPE,
+                                   stderr=subprocess.DEVNULL)  # fmt: skip
+        process.stdout.readline()
+        time.sleep(1.0)
+        process.send_signal(number)
+        process.wait(60)
+        kills += process.returncode != 0
+    assert kills == 2 and state.exists() and not result.exists(), "the run ended before it was killed"
+    subprocess.run([sys.executable, "-c", script, state, result], check=True, cwd=root, capture_output=True)
+    assert same(load_file(whole), load_file(result))
+
+
+def test_best_epoch_on_held_out_images_is_kept_and_patience_stops(small, monkeypatch):
+    accuracies = iter([0.1, 0.7, 0.3, 0.2, 0.9])
+    states = []
+
+    def measured(model, images, batch_size=500):
+        states.append({k: v.clone() for k, v in model.state_dict().items()})
+        assert images is small.held_out
+        return next(accuracies), 1.0, 0.0
+
+    monkeypatch.setattr(training, "measure", measured)
+    model = build(PLAIN, 0)
+    log = train(model, replace(QUICK, epochs=5, patience=2), small, 0)
+    assert len(log) == 4 and same(states[1], model.state_dict())
+
+
+def test_selection_on_the_test_set_is_marked_and_off_by_default(small, monkeypatch):
+    assert paper_recipe().selection == "held-out" and released_recipe().selection == "test"
+    looked = []
+    monkeypatch.setattr(training, "measure", lambda m, images, b=500: looked.append(images) or (0.5, 1.0, 0.0))
+    train(build(PLAIN, 0), replace(QUICK, epochs=1, selection="test"), small, 0)
+    assert looked == [small.test]
+
+
+def test_a_nonfinite_loss_is_an_error_and_the_saved_state_survives(small, tmp_path):
+    state = tmp_path / "state.safetensors"
+    recipe = replace(QUICK, epochs=3)
+    with pytest.raises(BudgetExhausted):
+        train(build(F_SPEC, 0), recipe, small, 0, state, Stops(3))
+    saved = state.read_bytes()
+    with pytest.raises(FPDError, match=r"loss became (nan|inf).*Lower lr") as error:
+        train(build(F_SPEC, 0), replace(recipe, lr=1e30, optimizer="sgd"), small, 0)
+    assert "1e+30" in str(error.value) and state.read_bytes() == saved
+
+
+def test_a_damaged_state_is_named(small, tmp_path):
+    state = tmp_path / "state.safetensors"
+    state.write_bytes(b"not a state")
+    with pytest.raises(FPDError, match="is damaged.*Delete it"):
+        train(build(F_SPEC, 0), QUICK, small, 0, state)
+
+
+def test_bfloat16_trains(small):
+    log = train(build(F_SPEC, 0), replace(QUICK, epochs=1, precision="bfloat16"), small, 0)
+    assert log[0]["loss"] > 0
+
+
+def test_augmentation_turns_each_image_by_its_own_angle():
+    x = torch.zeros(50, 3, 32, 32)
+    x[:, :, 4:28, 15:17] = 0.5  # an upright bar
+    y = augment(x, torch.Generator().manual_seed(0))
+    assert y.shape == x.shape and 0 <= y.min() and y.max() <= 1
+    assert torch.equal(y, augment(x, torch.Generator().manual_seed(0)))
+    assert torch.allclose(augment(x, torch.Generator(), degrees=0, brightness=0), x, atol=1e-5)
+    columns = torch.arange(32.0)
+    top, bottom = ((y[:, 0, r] * columns).sum(1) / y[:, 0, r].sum(1) for r in (8, 24))
+    tilt = torch.rad2deg(torch.atan2(top - bottom, torch.tensor(16.0)))
+    assert tilt.abs().max() < 16 and tilt.std() > 4  # +-15 degrees, not one angle for all
+
+
+def test_recipes_per_dataset_and_their_errors():
+    assert paper_recipe("mnist-sample").optimizer == "adamax" and paper_recipe("svhn").lr == 1e-4
+    assert paper_recipe("caltech101").alpha2_second == 0.1 and paper_recipe("caltech101").threshold == 1.0
+    assert not paper_recipe("mnist").augment and released_recipe("mnist").augment
+    for change in ({"gate": "often"}, {"lr": 0}, {"phases": 3}, {"epochs": -1}):
+        with pytest.raises(FPDError, match="accepted"):
+            Recipe(**change)
+
+
+def test_random_draws_depend_on_the_numbers_alone():
+    a, b, c = (torch.rand(3, generator=generator("cpu", *n)) for n in ((1, 2), (1, 2), (2, 1)))
+    assert torch.equal(a, b) and not torch.equal(a, c)
