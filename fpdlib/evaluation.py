@@ -261,7 +261,7 @@ def paired(a: pd.Series, b: pd.Series) -> Difference:
     """
     if not a.index.equals(b.index):
         raise FPDError(
-            f"paired test on different images: {len(a)} and {len(b)} with {len(a.index & b.index)} in common."
+            f"paired test on different images: {len(a)} and {len(b)} with {len(a.index.intersection(b.index))} in common."
         )
     difference = (a - b).to_numpy(dtype=float)
     if np.isin(np.concatenate([a, b]), (0, 1)).all():

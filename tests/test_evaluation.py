@@ -1,0 +1,238 @@
+"""Attacks against models whose answer is known, protocols, ladders, resumption, statistics."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from fpdlib import attacks, evaluation
+from fpdlib.attacks import PGD, AttackSpec, View
+from fpdlib.data import Images, NativeInput, Splits
+from fpdlib.errors import BudgetExhausted, FPDError
+from fpdlib.evaluation import evaluate, paired, rate
+from fpdlib.training import Budget
+
+SOUND = AttackSpec("sound", "sound-pgd", PGD(((20, None, 1),)), images=100, batch_size=40)
+
+
+class Linear(nn.Module):
+    """Two classes, logits +-(w.x + b): the smallest L-inf perturbation that flips x is |w.x + b| / |w|_1.
+
+    squeeze: None or a gain g, for the deployed logits tanh(g * logit)."""
+
+    def __init__(self, gain=None):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3 * 8 * 8, generator=torch.Generator().manual_seed(0)) / 10)
+        self.bias = nn.Parameter(-self.weight.detach().sum() / 2)  # an all-grey image is undecided
+        self.gain = gain
+        self.spec = type("Spec", (), {"num_classes": 2, "image_size": 8})()
+
+    def pre_squeeze(self, x):
+        u = (self.gain or 1) * (x.flatten(1) @ self.weight + self.bias)
+        return torch.stack([u, -u], 1)
+
+    def forward(self, x):
+        u = self.pre_squeeze(x)
+        return u if self.gain is None else u.tanh()
+
+
+def images_for(model, count=100):
+    """Grey-ish images (so that clipping to [0, 1] never helps the defence), labelled as the model sees them."""
+    pixels = torch.randint(108, 148, (count, 3, 8, 8), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    x = pixels.float() / 255
+    labels = model(x).argmax(1).detach()
+    margin = (model.pre_squeeze(x)[:, 0] / (model.gain or 1)).detach().abs() / model.weight.detach().abs().sum()
+    test = Images(pixels, labels, pixels)
+    return Splits("test", test, test, test), margin
+
+
+def test_pgd_breaks_a_linear_model_exactly_where_it_can_be_broken():
+    model = Linear()
+    splits, margin = images_for(model)
+    order = evaluation.test_order(100)
+    eps = (0.001, 0.003, 0.01, 0.03)
+    frame, _ = evaluate(model, splits, AttackSpec("a", "sound-pgd", PGD(((20, None, 0),)), eps=eps, images=100), 0)
+    hits = evaluation.robust(frame)
+    for radius, column in zip(eps, hits, strict=True):
+        assert (hits[column].loc[order.numpy()].to_numpy() == (margin[order] > radius).numpy()).mean() >= 0.99
+    assert 0.05 < hits.iloc[:, 1].mean() < 0.95  # the test decides something
+    assert (hits.astype(int).diff(axis=1).iloc[:, 1:] <= 0).all().all()  # a ladder never climbs
+
+
+@pytest.mark.parametrize("space", ["network", "native"])
+def test_perturbations_stay_within_epsilon_and_pixel_range(space):
+    model = Linear()
+    splits, _ = images_for(model)
+    frame, _ = evaluate(model, splits, AttackSpec("a", "published", attacks.TABLE1_PGD, space=space, images=30), 0)
+    assert (frame["linf"] <= 0.3 + 1e-6).all() and frame["linf"].max() > 0.29
+    view, x = View(model, "deployed"), torch.zeros(4, 3, 8, 8)
+    adversarial = attacks.pgd(view, x, torch.zeros(4, dtype=torch.long), 0.3, 5, 0.1, True, 0, 2)
+    assert adversarial.min() >= 0 and adversarial.max() <= 0.3
+
+
+def test_saturated_tanh_hides_gradients_from_published_and_not_from_sound():
+    """Findings D: exactly zero gradients in float32 beyond |u| = 9.011; removing tanh is exact since it is monotone."""
+    model = Linear(gain=3000.0)
+    splits, _ = images_for(model)
+    point = {"eps": (0.1,), "images": 100}
+    hidden, _ = evaluate(model, splits, AttackSpec("p", "published", PGD(((40, 0.01, 0),)), **point), 0)
+    sound, _ = evaluate(model, splits, AttackSpec("s", "sound-pgd", PGD(((40, 0.01, 0),)), **point), 0)
+    assert hidden["gradient_is_zero"].mean() > 0.9 and not sound["gradient_is_zero"].any()
+    assert evaluation.robust(hidden).mean().item() > 0.9 and evaluation.robust(sound).mean().item() == 0
+    assert (hidden.loc[hidden["gradient_is_zero"], "linf"] == 0).all()
+
+
+def test_the_published_protocol_is_a_double_softmax():
+    model, x = Linear(gain=0.5), torch.rand(6, 3, 8, 8)
+    y = torch.zeros(6, dtype=torch.long)
+    logits = model(x)
+    losses = {name: attacks.loss_gradient(View(model, out), x, y)[0] for name, out in attacks.PROTOCOLS.items()}
+    assert torch.allclose(losses["published"], -logits.softmax(1).softmax(1)[:, 0].log())
+    assert torch.allclose(losses["current"], -logits.softmax(1)[:, 0].log())
+    assert torch.allclose(losses["sound-pgd"], -model.pre_squeeze(x).softmax(1)[:, 0].log())
+
+
+def test_bounded_margins_keep_the_ranking_and_small_logits():
+    logits = torch.tensor([[3.0, 1.0, 0.0], [5000.0, 100.0, -7.0]])
+    bounded = attacks.bounded_margin(logits)
+    assert torch.equal(bounded[0], logits[0])
+    assert bounded[1, 0] - bounded[1, 1] == pytest.approx(10)
+    assert torch.equal(bounded.argsort(1), logits.argsort(1))
+
+
+def test_only_survivors_are_attacked_and_every_pass_is_counted():
+    model = Linear()
+    splits, margin = images_for(model)
+    one = AttackSpec("a", "sound-pgd", PGD(((5, None, 0),)), eps=(0.003,), images=100)
+    _, counts = evaluate(model, splits, one, 0)
+    assert counts["backwards"] == 100 + 5 * 100  # the zero-gradient check and five steps
+    both = AttackSpec("a", "sound-pgd", PGD(((5, None, 0), (7, None, 2))), eps=(0.003,), images=100)
+    frame, counts = evaluate(model, splits, both, 0)
+    standing = int((margin > 0.003).sum())
+    assert counts["backwards"] == pytest.approx(600 + 14 * standing, abs=40)
+    assert evaluation.robust(frame).sum().item() == pytest.approx(standing, abs=1)
+
+
+class Stops(Budget):
+    def __init__(self, looks):
+        self.left = looks
+
+    def expired(self):
+        self.left -= 1
+        return self.left < 0
+
+
+def test_a_stopped_evaluation_continues_behind_its_finished_batches(tmp_path):
+    model = Linear()
+    splits, _ = images_for(model)
+    whole, counts = evaluate(model, splits, SOUND, 3)
+    partial = tmp_path / "partial.parquet"
+    with pytest.raises(BudgetExhausted):
+        evaluate(model, splits, SOUND, 3, partial, Stops(2))
+    assert len(pd.read_parquet(partial)) == 80
+    again, counts_again = evaluate(model, splits, SOUND, 3, partial)
+    pd.testing.assert_frame_equal(whole, again)
+    assert counts_again["backwards"] == counts["backwards"]
+    partial.write_bytes(partial.read_bytes()[:200])
+    with pytest.raises(FPDError, match="is damaged.*Delete it"):
+        evaluate(model, splits, SOUND, 3, partial)
+
+
+def test_misclassified_images_are_left_alone():
+    model = Linear()
+    splits, _ = images_for(model)
+    wrong = Splits("t", splits.train, splits.train, Images(splits.test.pixels, 1 - splits.test.labels, splits.test.native))
+    frame, _ = evaluate(model, wrong, SOUND, 0)
+    assert not evaluation.robust(frame).any().any() and (frame["linf"] == 0).all()
+
+
+def test_the_surrogate_learns_the_targets_answers_or_the_true_labels(sample):
+    splits = Splits("s", sample.train, sample.held_out, sample.test)
+
+    class Odd(nn.Module):  # answers by brightness of the upper half, not by digit
+        spec = type("Spec", (), {"num_classes": 10, "image_size": 32})()
+
+        def forward(self, x):
+            level = (x[:, :, :16].mean((1, 2, 3)) * 40).clamp(0, 9).long()
+            return nn.functional.one_hot(level, 10).float()
+
+    oracle, oracle_accuracy = evaluation.train_surrogate(Odd(), splits, "oracle", 0)
+    true, true_accuracy = evaluation.train_surrogate(Odd(), splits, "true", 0)
+    assert evaluation.agreement(oracle, Odd(), sample.test) > 0.6 > evaluation.agreement(true, Odd(), sample.test)
+    assert true_accuracy > 0.9 > 0.3 > oracle_accuracy
+    assert sum(isinstance(m, nn.Linear) for m in oracle.modules()) == 3
+
+
+def test_transfer_attacks_the_surrogate_and_judges_the_target():
+    target, other = Linear(), Linear(gain=None)
+    with torch.no_grad():
+        other.weight.copy_(torch.randn(192, generator=torch.Generator().manual_seed(9)))
+        other.bias.copy_(-other.weight.sum() / 2)
+    splits, _ = images_for(target)
+    surrogate = attacks.Surrogate(192, 2)
+    with torch.no_grad():
+        for p in surrogate.parameters():
+            p.zero_()  # no gradient: nothing transfers
+    spec = AttackSpec("t", "published", PGD(((5, 0.02, 0),)), eps=(0.1,), surrogate="oracle", images=50)
+    frame, _ = evaluate(target, splits, spec, 0, surrogate=surrogate)
+    assert evaluation.robust(frame).all().all() and frame["gradient_is_zero"].all()
+    frame, _ = evaluate(target, splits, spec, 0, surrogate=target)  # the perfect substitute
+    assert not evaluation.robust(frame).any().any()
+    with pytest.raises(FPDError, match="surrogate"):
+        evaluate(target, splits, spec, 0)
+
+
+def test_native_space_lifts_pixels_inside_the_model(sample):
+    network = nn.Flatten()
+    lifted = NativeInput(network, 32)(sample.test.native_batch(slice(0, 5))).view(5, 3, 32, 32)
+    assert (lifted - sample.test.batch(slice(0, 5))).abs().max() < 0.01  # only rounding to 8 bits differs
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"protocol": "strong"}, "protocol is 'strong'"),
+        ({"eps": (0.3, 0.1)}, "ascending"),
+        ({"eps": (8.0,)}, "pixel units"),
+        ({"images": 0}, "at least 1"),
+        ({"surrogate": "mlp"}, "surrogate is 'mlp'"),
+    ],
+)
+def test_bad_attacks_are_named(change, words):
+    with pytest.raises(FPDError, match=words):
+        AttackSpec(**{"name": "a", "protocol": "published", "pgd": attacks.TABLE1_PGD, **change})
+
+
+def test_more_images_than_there_are_is_an_error():
+    model = Linear()
+    splits, _ = images_for(model)
+    with pytest.raises(FPDError, match=r"asks for 101 images; test has 100"):
+        evaluate(model, splits, AttackSpec("a", "published", attacks.TABLE1_PGD, images=101), 0)
+
+
+def test_wilson_intervals_are_those_of_the_literature():
+    for hits, n, low, high in ((44, 100, 34.7, 53.8), (40, 50, 67.0, 88.8), (12, 24, 31.4, 68.6)):
+        r = rate([True] * hits + [False] * (n - hits))
+        assert (r.value, r.n) == (hits / n, n)
+        assert (round(100 * r.low, 1), round(100 * r.high, 1)) == (low, high)
+    assert rate([False] * 100).low == 0 and rate([False] * 100).high == pytest.approx(0.037, abs=1e-3)
+
+
+def test_paired_tests():
+    index = pd.Index(range(100))
+    a = pd.Series([1.0] * 60 + [0.0] * 40, index)
+    b = pd.Series([1.0] * 50 + [0.0] * 50, index)
+    result = paired(a, b)
+    assert result.value == pytest.approx(0.1) and result.p == pytest.approx(2 * 0.5**10) and result.low > 0
+    assert paired(a, a).p == 1 and paired(a, a).value == 0
+    smooth = paired(a * 0.9, b * 0.5)
+    assert 0 < smooth.p < 1e-5 and smooth.low < smooth.value < smooth.high
+    with pytest.raises(FPDError, match="different images"):
+        paired(a, b.iloc[:50])
+
+
+def test_curve_score_is_the_area_under_an_images_curve():
+    frame = pd.DataFrame({"index": [7] * 3, "eps": np.float32([0, 0.1, 0.3]), "label": [1] * 3,
+                          "adversarial_prediction": [1, 1, 0]})  # fmt: skip
+    assert evaluation.curve_score(frame).loc[7] == pytest.approx((0.1 + 0.1) / 0.3, abs=1e-6)
