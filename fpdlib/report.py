@@ -43,8 +43,14 @@ def scores(lab: Lab, name: str, attack: str) -> pd.Series:
     return pd.concat([hits.loc[images] for hits in standing], axis=1).all(axis=1).astype(float)
 
 
+def available(labs: list[Lab], *names: str) -> list[Lab]:
+    """The labs that have every outcome of these networks; if none has, the first, which will compute them."""
+    return [lab for lab in labs if not lab.missing(names)] or labs[:1]
+
+
 def measurement(labs: list[Lab], name: str, attack: str) -> dict:
     """Mean over seeds in percent, Wilson 95 % interval at n images (of the mean), and the range over seeds."""
+    labs = available(labs, name)
     per_seed = [scores(lab, name, attack) for lab in labs]
     values = [float(s.mean()) for s in per_seed]
     mean, n = float(np.mean(values)), len(per_seed[0])
@@ -56,6 +62,7 @@ def measurement(labs: list[Lab], name: str, attack: str) -> dict:
 
 
 def clean(labs: list[Lab], name: str) -> dict:
+    labs = available(labs, name)
     rates = [lab.clean(name) for lab in labs]
     return {"value": 100 * float(np.mean([r.value for r in rates])), "n": rates[0].n,
             "undertrained": any(lab.undertrained(name) for lab in labs)}  # fmt: skip
@@ -69,7 +76,7 @@ def table1(labs: list[Lab], rows=TABLE1) -> pd.DataFrame:
             line = {
                 "section": row.section, "row": row.name, "network": name,
                 "reading": "main" if position == 0 else "other",
-                "profile": labs[0].profile.name, "seeds": len(labs),
+                "profile": labs[0].profile.name, "seeds": len(available(labs, name)),
                 "paper_white_box": published.value(1, row.name, "white-box", row.section),
                 "paper_black_box": published.value(1, row.name, "black-box", row.section),
             }  # fmt: skip
@@ -99,6 +106,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
                 "section": line["section"],
                 "row": line["row"],
                 "network": line["network"] + ("" if line["reading"] == "main" else " *"),
+                "seeds": line["seeds"],
                 "clean": f"{line['clean']:.1f}" + (" undertrained" if line["undertrained"] else ""),
                 "white-box: paper": f"{line['paper_white_box']:.2f}",
                 "ours": _cell(line, "white-box"),
@@ -114,7 +122,8 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 def caption(labs: list[Lab]) -> str:
     """What a reader has to know of a table's numbers, in one sentence."""
     profile, attacks = labs[0].profile, labs[0].profile.attacks
-    seeds = ", ".join(str(lab.seed) for lab in labs)
+    per_network = {len(available(labs, name)) for name in experiments.variants_of()}
+    seeds = ", ".join(str(lab.seed) for lab in labs) + (" (some networks fewer)" if len(per_network) > 1 else "")
     return (
         f"Profile {profile.name}: {profile.network.backbone} family at {profile.network.image_size} pixels, "
         f"{profile.dataset}, seeds {seeds}; accuracy in percent with Wilson 95 % intervals, n = "
@@ -130,8 +139,9 @@ def compare(labs: list[Lab], better: str, worse: str, attack: str) -> dict:
     """One asserted pair under one measure: paired difference on the same images, and holds / does not hold / not decided.
 
     Undecided when a network is undertrained, when seeds disagree on the sign, or when p >= 0.05. Scores are averaged
-    over seeds per image before the test.
+    per image over the seeds that both networks have before the test.
     """
+    labs = available(labs, better, worse)
     a = [scores(lab, better, attack) for lab in labs]
     b = [scores(lab, worse, attack) for lab in labs]
     difference = evaluation.paired(sum(a) / len(a), sum(b) / len(b))
@@ -222,7 +232,7 @@ def _because(line) -> str:
 
 def curve_points(labs: list[Lab], name: str) -> pd.DataFrame:
     """Robust accuracy per eps in percent: mean over seeds, Wilson 95 % interval, eps in pixel units."""
-    shares = [evaluation.robust(lab.outcome(name, "curve")) for lab in labs]
+    shares = [evaluation.robust(lab.outcome(name, "curve")) for lab in available(labs, name)]
     mean, n = sum(table.mean() for table in shares) / len(shares), len(shares[0])
     rates = [evaluation.rate(np.arange(n) < round(value * n)) for value in mean]
     return pd.DataFrame({"eps": mean.index.astype(float).round(4), "accuracy": 100 * mean.to_numpy(),
@@ -326,6 +336,8 @@ def export_evidence(labs: list[Lab], folder: Path) -> None:
     evidence = Store(folder)
     for lab in labs:
         for name in experiments.variants_of():
+            if lab.missing([name]):
+                continue
             keys = [("networks", lab.network_key(name))]
             keys += [("outcomes", lab.outcome_key(name, attack)) for attack in lab.profile.attacks]
             for kind, key in keys:

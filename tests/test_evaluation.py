@@ -135,14 +135,16 @@ def test_a_stopped_evaluation_continues_behind_its_finished_batches(tmp_path):
     pd.testing.assert_frame_equal(whole, again)
     assert counts_again["backwards"] == counts["backwards"]
     partial.write_bytes(partial.read_bytes()[:200])
-    with pytest.raises(FPDError, match="is damaged.*Delete it"):
+    with pytest.raises(FPDError, match=r"is damaged.*Delete it"):
         evaluate(model, splits, SOUND, 3, partial)
 
 
 def test_misclassified_images_are_left_alone():
     model = Linear()
     splits, _ = images_for(model)
-    wrong = Splits("t", splits.train, splits.train, Images(splits.test.pixels, 1 - splits.test.labels, splits.test.native))
+    wrong = Splits(
+        "t", splits.train, splits.train, Images(splits.test.pixels, 1 - splits.test.labels, splits.test.native)
+    )
     frame, _ = evaluate(model, wrong, SOUND, 0)
     assert not evaluation.robust(frame).any().any() and (frame["linf"] == 0).all()
 

@@ -19,9 +19,9 @@ from fpdlib.experiments import SMALL
 from fpdlib.network import build
 from fpdlib.training import Budget, Recipe, generator, paper_recipe, released_recipe, step, train
 
+TINY_RESNET = (("layers", (1, 1, 1, 1)), ("channels", (8, 8, 16, 16)), ("zero_init_last", False))
 F_SPEC = replace(SMALL, inner=("stage1", "stage2"), restoration=True, classifier="back", activation="elu",
-                 squeeze="tanh", backbone_args=(("layers", (1, 1, 1, 1)), ("channels", (8, 8, 16, 16)), ("zero_init_last", False)),
-                 decoder_width=8)  # fmt: skip
+                 squeeze="tanh", backbone_args=TINY_RESNET, decoder_width=8)  # fmt: skip
 PLAIN = replace(F_SPEC, restoration=False, classifier="front", inner=(), squeeze="none")
 QUICK = Recipe(epochs=3, batch_size=100, lr=4e-3, schedule="one-cycle")
 
@@ -227,7 +227,7 @@ def test_a_nonfinite_loss_is_an_error_and_the_saved_state_survives(small, tmp_pa
 def test_a_damaged_state_is_named(small, tmp_path):
     state = tmp_path / "state.safetensors"
     state.write_bytes(b"not a state")
-    with pytest.raises(FPDError, match="is damaged.*Delete it"):
+    with pytest.raises(FPDError, match=r"is damaged.*Delete it"):
         train(build(F_SPEC, 0), QUICK, small, 0, state)
 
 
@@ -240,7 +240,7 @@ def test_augmentation_turns_each_image_by_its_own_angle():
     x = torch.zeros(50, 3, 32, 32)
     x[:, :, 4:28, 15:17] = 0.5  # an upright bar
     y = augment(x, torch.Generator().manual_seed(0))
-    assert y.shape == x.shape and 0 <= y.min() and y.max() <= 1
+    assert y.shape == x.shape and y.min() >= 0 and y.max() <= 1
     assert torch.equal(y, augment(x, torch.Generator().manual_seed(0)))
     assert torch.allclose(augment(x, torch.Generator(), degrees=0, brightness=0), x, atol=1e-5)
     columns = torch.arange(32.0)
