@@ -52,7 +52,7 @@ PROFILES = {
     for profile in (
         Profile(
             "smoke", "continuous integration: every step runs, minutes, no number is worth reading",
-            "mnist-sample", SMALL, SHORT | {"epochs": 1},
+            "mnist-sample", SMALL, SHORT | {"epochs": 1, "images": 4500},
             table1_suite(images=100, sound_images=50, steps=20, restarts=2, rungs=RUNGS, rung_steps=20, batch_size=100),
         ),
         Profile(
