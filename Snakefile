@@ -1,5 +1,6 @@
 # Runs every notebook headlessly with papermill: snakemake --cores all --config profile=smoke
 # Networks and outcomes live in the store, so a notebook that is stopped and run again continues where it was.
+import sys
 from pathlib import Path
 
 PROFILE = config.get("profile", "smoke")
@@ -19,10 +20,11 @@ rule notebook:
     output:
         "build/{profile}/{name}.ipynb",
     params:
+        python=sys.executable,
         results="results/{profile}/notebooks",
     threads: workflow.cores
     shell:
         "mkdir -p {params.results} && "
-        "papermill --no-progress-bar --log-level WARNING {input.notebook} {output}.tmp.ipynb -p profile {wildcards.profile} && "
+        "{params.python} -m papermill --no-progress-bar --log-level WARNING {input.notebook} {output}.tmp.ipynb -p profile {wildcards.profile} && "
         "mv {output}.tmp.ipynb {output} && cp {output} {params.results}/{wildcards.name}.ipynb && "
         "echo '{wildcards.name} ({wildcards.profile}): done'"

@@ -47,6 +47,8 @@ def parser() -> argparse.ArgumentParser:
     table.add_argument("--out", type=Path, default=Path("results"), help="results folder (default: results/)")
     table.add_argument("--stored", action="store_true", help="compute nothing but the first seed; use what is there")
     commands.add_parser("status", help="what the store holds of Table 1", parents=[common])
+    pages = commands.add_parser("pages", help="refresh the tables that README and REPRODUCE show from results/")
+    pages.add_argument("files", nargs="*", type=Path, default=[Path("README.md"), Path("REPRODUCE.md")])
     commands.add_parser("cost", help="parameters and multiply-accumulates of every network", parents=[common])
     return main
 
@@ -56,6 +58,10 @@ def run(arguments: argparse.Namespace) -> None:
     from fpdlib.lab import Lab
     from fpdlib.network import cost
 
+    if arguments.command == "pages":
+        for page in arguments.files:
+            print(f"{page}: {'refreshed' if report.include(page) else 'up to date'}")
+        return
     profile = experiments.get_profile(arguments.profile)
     pd.set_option("display.width", 250, "display.max_columns", 30, "display.max_rows", 200, "display.max_colwidth", 90)
     if arguments.command == "cost":

@@ -5,6 +5,7 @@ Functions take a list of `Lab`s, one per seed of one profile. Accuracies are per
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -14,9 +15,10 @@ import pandas as pd
 import torch
 
 from fpdlib import attacks, evaluation, experiments, published
+from fpdlib.errors import FPDError
 from fpdlib.experiments import EXPLORATIONS, TABLE1, Exploration
 from fpdlib.lab import Lab
-from fpdlib.store import Store, writing
+from fpdlib.store import Store, replace_file, writing
 
 SIGNIFICANCE = 0.05
 MEASURES = {
@@ -197,6 +199,40 @@ def verdicts(labs: list[Lab], explorations=EXPLORATIONS) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def headline(labs: list[Lab]) -> pd.DataFrame:
+    """The page's first table: each pair that the paper asserts, its numbers beside ours, and the verdict on the curve."""
+    lines = []
+    for exploration in EXPLORATIONS:
+        printed = {row.variants[0]: row.name for row in TABLE1 if row.section == exploration.section}
+        printed |= {name: name for name in ("F", "F_FD", "F_FD+R") if name not in printed}
+        for better, worse in exploration.pairs:
+            curve = compare(labs, better, worse, "curve")
+            names = [printed[name] for name in (better, worse)]
+            paper = {
+                attack: [published_accuracy(name, attack) for name in names] for attack in ("white-box", "black-box")
+            }
+            ours = [measurement(labs, name, "curve")["value"] for name in (better, worse)]
+            lines.append(
+                {
+                    "exploration": exploration.section,
+                    "the paper says": f"{names[0]} > {names[1]}",
+                    "paper white-box": " / ".join(f"{v:.2f}" for v in paper["white-box"]),
+                    "paper black-box": " / ".join(f"{v:.2f}" for v in paper["black-box"]),
+                    "ours, curve area": " / ".join(f"{v:.1f}" for v in ours),
+                    "difference [95 %]": f"{curve['difference']:+.1f} [{curve['low']:+.1f}, {curve['high']:+.1f}]",
+                    "seeds": curve["seeds"],
+                    "verdict": curve["verdict"] + _because(curve),
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+def published_accuracy(row: str, attack: str) -> float:
+    """A row's printed number; rows of one name agree in every section that prints them."""
+    sections = [r.section for r in TABLE1 if r.name == row]
+    return published.value(1, row, attack, sections[0])
+
+
 def finding(labs: list[Lab], section: str) -> str:
     """What an exploration showed, in words made from its numbers (Markdown)."""
     exploration = experiments.explored(section)
@@ -315,7 +351,7 @@ def publish(labs: list[Lab], folder: Path) -> Path:
     with writing(target):
         for name, frame in {"table1": table, "explorations": decided, "pairs": pairs, "curves": curves}.items():
             frame.to_csv(target / "tables" / f"{name}.csv", index=False, float_format="%.6g")
-        for name, frame in {"table1": readable(table), "explorations": decided}.items():
+        for name, frame in {"table1": readable(table), "explorations": decided, "headline": headline(labs)}.items():
             text = f"{caption(labs)}\n\n{frame.to_markdown(index=False)}\n"
             (target / "tables" / f"{name}.md").write_text(text)
         for number, exploration in enumerate(EXPLORATIONS, 1):
@@ -329,6 +365,25 @@ def publish(labs: list[Lab], folder: Path) -> Path:
             plt.close(figure)
     export_evidence(labs, target / "store")
     return target
+
+
+def include(page: Path) -> bool:
+    """Refresh the parts of a Markdown page between `<!-- begin FILE -->` and `<!-- end -->` from those files.
+
+    Paths are relative to the page. Returns whether the page changed. Raises FPDError if a file is missing.
+    """
+
+    def fresh(match: re.Match) -> str:
+        source = page.parent / match[1]
+        if not source.exists():
+            raise FPDError(f"{page} includes {match[1]}, which does not exist; run the command that writes it first.")
+        return f"<!-- begin {match[1]} -->\n{source.read_text().strip()}\n<!-- end -->"
+
+    before = page.read_text()
+    after = re.sub(r"<!-- begin (\S+) -->.*?<!-- end -->", fresh, before, flags=re.DOTALL)
+    if after != before:
+        replace_file(page, lambda path: path.write_text(after))
+    return after != before
 
 
 def export_evidence(labs: list[Lab], folder: Path) -> None:

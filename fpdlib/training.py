@@ -50,8 +50,9 @@ class Recipe:
     threshold: T, on the mean squared error of pixels in [0, 1].
     alpha1, alpha2, alpha2_second: weights of cross-entropy and of L2; the second phase may weigh L2 differently.
     noise: half-width of the uniform noise (lines 3-6), pixel units.
-    clip: largest gradient norm. images: train on that many of the training images (None: all). selection: choose the epoch on 'held-out' training images, or on 'test' as the release
-        does (not sound, offered for comparison). patience: epochs without improvement before stopping.
+    clip: largest gradient norm. images: train on that many of the training images (None: all).
+    selection: choose the epoch on 'held-out' training images, or on 'test' as the release does (not sound, offered for
+        comparison). patience: epochs without improvement before stopping.
     schedule: 'plateau' (x0.1 after `plateau` epochs without a better loss), 'one-cycle' (10 % warm-up, cosine to zero)
         or 'constant'. precision: 'float32' or 'bfloat16' (autocast).
     """

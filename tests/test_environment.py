@@ -1,0 +1,62 @@
+"""pyproject.toml, requirements.lock and environment.yml describe one environment."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LOCK = [Requirement(line) for line in (ROOT / "requirements.lock").read_text().splitlines() if re.match(r"\w", line)]
+
+
+def locked(name):
+    normal = re.sub(r"[-_.]+", "-", name).lower()
+    return [req for req in LOCK if re.sub(r"[-_.]+", "-", req.name).lower() == normal]
+
+
+@pytest.mark.parametrize("line", PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"])
+def test_every_dependency_is_locked_to_a_version_it_allows(line):
+    requirement = Requirement(line)
+    pins = locked(requirement.name)
+    assert pins, f"{requirement.name} is not in requirements.lock; run `make lock`"
+    for pin in pins:
+        (exact,) = pin.specifier
+        assert exact.operator == "==" and requirement.specifier.contains(exact.version), str(pin)
+
+
+def test_the_lock_pins_everything_and_a_matching_torch_pair():
+    assert all([s.operator for s in req.specifier] == ["=="] for req in LOCK)
+    versions = {name: Version(next(iter(locked(name)[0].specifier)).version) for name in ("torch", "torchvision")}
+    assert versions["torchvision"].minor == versions["torch"].minor + 14 or versions["torch"] == Version("2.15.0")
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+def test_the_lock_has_one_version_of_each_package_for_each_python(python):
+    environment = {"python_version": python, "python_full_version": f"{python}.5", "sys_platform": "linux",
+                   "platform_system": "Linux", "platform_machine": "x86_64", "implementation_name": "cpython",
+                   "platform_python_implementation": "CPython", "os_name": "posix"}  # fmt: skip
+    names = [req.name for req in LOCK if req.marker is None or req.marker.evaluate(environment)]
+    assert len(names) == len(set(names)) and "torch" in names
+
+
+def test_conda_takes_python_and_pip_and_the_rest_from_the_lock():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    conda = [item for item in environment["dependencies"] if isinstance(item, str)]
+    (pip,) = (item["pip"] for item in environment["dependencies"] if isinstance(item, dict))
+    assert environment["channels"] == ["conda-forge"] and pip == ["-r requirements.lock", "-e ."]
+    assert [re.split("[=<>]", item)[0] for item in conda] == ["python", "pip"]
+    assert SpecifierSet(PROJECT["requires-python"]).contains(conda[0].split("=")[-1] + ".0")
+
+
+def test_two_commands_and_ci():
+    make = (ROOT / "Makefile").read_text()
+    for target in ("reproduce", "test", "lab"):
+        assert re.search(rf"^{target}: ", make, re.M) and f"make {target}" in (ROOT / "README.md").read_text()
+    assert "requirements.lock" in make and "make test" in (ROOT / ".ci" / "run").read_text()
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o100

@@ -1,0 +1,82 @@
+"""Table 1 as data: distinct networks, readings, keys, profiles, and the committed evidence."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from fpdlib import evaluation, experiments, report
+from fpdlib.errors import FPDError
+from fpdlib.experiments import EXPLORATIONS, GUESSES, PROFILES, TABLE1, VARIANTS
+from fpdlib.lab import Lab
+
+RESULTS = Path(__file__).parent.parent / "results"
+
+
+def test_nineteen_rows_are_fifteen_networks_and_one_contradiction():
+    assert len(TABLE1) == 19 and len({row.section for row in TABLE1}) == 8
+    main = list(dict.fromkeys(row.variants[0] for row in TABLE1))
+    assert len(main) == 16  # 15 by their numbers; Mid+Inner and F_FD+R share theirs but not their description
+    smoke = PROFILES["smoke"]
+    distinct = {(VARIANTS[name].spec(smoke), VARIANTS[name].recipe(smoke)) for name in VARIANTS}
+    assert len(distinct) == len(VARIANTS) == len(experiments.variants_of())
+
+
+def test_every_guess_is_explained_and_every_explanation_used():
+    assert {letter for variant in VARIANTS.values() for letter in variant.guesses} == set(GUESSES)
+    table = experiments.specs_table()
+    assert len(table) == len(VARIANTS) and table["guesses"].str.len().gt(0).all()
+    assert table.loc["F", "rows of Table 1"] == "F, F_2I-Mid, F_TwoPhase"
+    assert table.loc["F_4IB", "inner layers"] == "stage1, stage2, stage3, stage4"
+
+
+def test_eight_explorations_compare_networks_of_their_section():
+    assert [e.section for e in EXPLORATIONS] == list(dict.fromkeys(row.section for row in TABLE1))
+    for exploration in EXPLORATIONS:
+        assert {n for pair in exploration.pairs + exploration.readings for n in pair} <= set(VARIANTS)
+    with pytest.raises(FPDError, match="accepted"):
+        experiments.explored("Colour")
+
+
+def test_profiles_scale_one_experiment():
+    for profile in PROFILES.values():
+        white = profile.attacks["white-box"]
+        assert (white.eps, white.pgd.stages, white.protocol) == ((0.3,), ((40, 0.01, 0),), "published")
+        for name in VARIANTS:
+            assert VARIANTS[name].recipe(profile).noise == 0.01 and VARIANTS[name].recipe(profile).threshold == 3.0
+    assert PROFILES["paper"].network.image_size == 64 and PROFILES["paper"].attacks["white-box"].images == 10_000
+    assert VARIANTS["F"].recipe(PROFILES["paper"]).epochs == 100
+    with pytest.raises(FPDError, match="profile is 'huge'; accepted: 'smoke', 'laptop', 'paper-short', 'paper'"):
+        experiments.get_profile("huge")
+
+
+def test_keys_are_pinned(tmp_path):
+    """Committed evidence is found by these names. A changed default would silently rename or, worse, re-use it."""
+    lab = Lab("laptop", store=tmp_path)
+    assert lab.network_key("F") == "F_s0-1510c7eb58af"
+    assert lab.outcome_key("X", "curve") == "X_s0_curve-1fa82e68be6d"
+
+
+@pytest.mark.parametrize("profile", ["smoke", "laptop"])
+def test_committed_evidence_is_complete_and_gives_the_committed_tables(profile):
+    """Every number of the committed tables is regenerated from the committed per-example outcomes."""
+    folder = RESULTS / profile
+    committed = pd.read_csv(folder / "tables" / "table1.csv")
+    labs = [Lab(profile, seed, "cpu", folder / "store") for seed in range(committed["seeds"].max())]
+    assert not labs[0].missing(experiments.variants_of())
+    found = report.table1(labs)
+    pd.testing.assert_frame_equal(found, committed, check_dtype=False, rtol=1e-4)
+    verdicts = pd.read_csv(folder / "tables" / "explorations.csv")
+    pd.testing.assert_frame_equal(report.verdicts(labs), verdicts, check_dtype=False)
+
+
+def test_committed_outcomes_have_their_images_and_provenance():
+    lab = Lab("laptop", store=RESULTS / "laptop" / "store")
+    entry = lab.store.entry("outcomes", lab.outcome_key("F", "white-box"))["meta"]
+    frame = lab.outcome("F", "white-box")
+    assert len(frame) == frame["index"].nunique() == entry["attack"]["images"] == 500
+    assert list(frame.columns) == list(evaluation.COLUMNS)
+    assert entry["counts"]["backwards"] > 0 and entry["counts"]["forwards"] > 0
+    assert {"code", "libraries", "hardware", "threads", "finished", "python"} == set(entry["provenance"])
+    again = lab.outcome("X", "white-box")
+    assert (again["index"] == frame["index"]).all() and (again["label"] == frame["label"]).all()

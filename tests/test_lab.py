@@ -1,0 +1,183 @@
+"""The lab and the command line on a profile of seconds: store, resume, two processes, interruptions."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from fpdlib import experiments
+from fpdlib.errors import BudgetExhausted, FPDError
+from fpdlib.lab import Lab
+
+ROOT = Path(__file__).parent.parent
+
+
+def cli(store, *arguments, **options):
+    command = [sys.executable, "tests/tiny.py", *map(str, arguments), "--store", str(store)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=300, **options)
+
+
+def test_one_tiny_network_from_nothing_to_its_outcomes(profiles, tmp_path, capsys):
+    lab = Lab("tiny", store=tmp_path, progress=False)
+    lab.run(["X"])
+    assert lab.missing(["X"]) == [] and len(lab.missing(["F"])) == 5
+    frame = lab.outcome("X", "curve")
+    assert len(frame) == 3 * 20 and lab.log("X")["epoch"].tolist() == [0, 1]
+    assert 0 <= lab.clean("X").value <= 1 and lab.clean("X").n == 2000
+    counts = lab.counts("X", "transfer-oracle")
+    assert counts["backwards"] > 0 and 0 <= counts["surrogate_agreement"] <= 1
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    again = Lab("tiny", store=tmp_path, progress=False)
+    again.run(["X"])
+    assert "all from the store" in capsys.readouterr().out
+    pd.testing.assert_frame_equal(again.outcome("X", "curve"), frame)
+    assert written == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_rows_that_are_one_network_are_trained_once(profiles, tmp_path):
+    lab = Lab("tiny", store=tmp_path, progress=False)
+    same = [row.variants[0] for row in experiments.TABLE1 if row.name in ("F", "F_2I-Mid", "F_TwoPhase")]
+    assert len({lab.network_key(name) for name in same}) == 1
+
+
+def test_seeds_have_their_own_entries(profiles, tmp_path):
+    a, b = Lab("tiny", 0, store=tmp_path, progress=False), Lab("tiny", 1, store=tmp_path, progress=False)
+    assert a.train("X") != b.train("X")
+    states = [lab.model("X").state_dict() for lab in (a, b)]
+    assert not all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+
+
+def test_damaged_and_foreign_checkpoints_are_named(profiles, tmp_path):
+    lab = Lab("tiny", store=tmp_path, progress=False)
+    key = lab.train("X")
+    path = lab.store.folder("networks", key) / "model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(FPDError, match=r"model\.safetensors is damaged.*Delete the folder"):
+        Lab("tiny", store=tmp_path).model("X")
+    tensors = {"wrong": torch.zeros(1)}
+    path.unlink()
+    lab.store.write("networks", key, {"model.safetensors": lambda p: save_file(tensors, p)}, {})
+    with pytest.raises(FPDError, match="does not fit X"):
+        Lab("tiny", store=tmp_path).model("X")
+
+
+def test_a_damaged_outcome_is_named(profiles, tmp_path):
+    lab = Lab("tiny", store=tmp_path, progress=False)
+    lab.outcome("X", "white-box")
+    path = lab.store.folder("outcomes", lab.outcome_key("X", "white-box")) / "outcome.parquet"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(FPDError, match=r"outcome\.parquet is damaged"):
+        lab.outcome("X", "white-box")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"profile": "huge"}, "profile is 'huge'"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": True}, "seed is True"),
+        ({"device": "tpu"}, "device is 'tpu'"),
+        ({"store": 3}, "store is 3"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, words):
+    with pytest.raises(FPDError, match=words):
+        Lab(**arguments)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without GPU")
+def test_cuda_without_a_gpu_is_named():
+    with pytest.raises(FPDError, match="no GPU"):
+        Lab(device="cuda")
+
+
+def test_unknown_networks_and_attacks_are_named(profiles, tmp_path):
+    lab = Lab("tiny", store=tmp_path)
+    with pytest.raises(FPDError, match=r"network is 'G'; accepted: 'F_FD'"):
+        lab.train("G")
+    with pytest.raises(FPDError, match=r"attack is 'fgsm'; accepted: 'white-box'"):
+        lab.outcome("X", "fgsm")
+
+
+def test_a_budget_stops_and_the_next_run_continues(profiles, tmp_path):
+    stops = 0
+    for _ in range(60):
+        try:
+            Lab("tiny", store=tmp_path / "stopped", budget=0.6, progress=False).run(["X"])
+            break
+        except BudgetExhausted:
+            stops += 1
+    assert 0 < stops < 60
+    whole = Lab("tiny", store=tmp_path / "whole", progress=False)
+    whole.run(["X"])
+    stopped = Lab("tiny", store=tmp_path / "stopped", progress=False)
+    a, b = (load_file(lab.store.file("networks", lab.train("X"), "model.safetensors")) for lab in (whole, stopped))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    for attack in whole.profile.attacks:
+        pd.testing.assert_frame_equal(whole.outcome("X", attack), stopped.outcome("X", attack))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_table_continues(tmp_path, number):
+    command = [sys.executable, "tests/tiny.py", "evaluate", "X", "--profile", "tiny", "--store", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not list((tmp_path / "networks").glob("X*/entry.json")):
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, messages = process.communicate(timeout=120)
+    assert process.returncode == (3 if number == signal.SIGINT else -signal.SIGKILL)
+    if number == signal.SIGINT:
+        assert b"run the same command to continue" in messages and b"Traceback" not in messages
+    run = cli(tmp_path, "evaluate", "X", "--profile", "tiny")
+    assert run.returncode == 0 and "white-box" in run.stdout, run.stderr
+    assert not list((tmp_path / "partial").glob("*.parquet"))
+
+
+def test_two_processes_on_one_store_compute_everything_once(tmp_path):
+    command = [sys.executable, "tests/tiny.py", "evaluate", "X", "--profile", "tiny", "--store", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    runs = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+            for _ in range(2)]  # fmt: skip
+    outputs = [run.communicate(timeout=300) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], outputs
+    assert outputs[0][0].splitlines()[-1] == outputs[1][0].splitlines()[-1]
+    assert len(list((tmp_path / "networks").iterdir())) == 1 and len(list((tmp_path / "outcomes").iterdir())) == 5
+
+
+def test_the_command_line_names_mistakes_in_one_line(tmp_path):
+    for arguments, words in (
+        (("table", "1", "--profile", "huge"), "error: profile is 'huge'"),
+        (("train", "G", "--profile", "tiny"), "error: network is 'G'"),
+        (("status", "--profile", "tiny", "--device", "tpu"), "error: device is 'tpu'"),
+        (("train", "--budget", "soon"), "'soon'; accepted: seconds"),
+    ):
+        run = cli(tmp_path, *arguments)
+        assert run.returncode == 2 and words in run.stderr and "Traceback" not in run.stderr, run.stderr
+
+
+def test_budget_exit_status_and_status_command(tmp_path):
+    run = cli(tmp_path, "train", "X", "--profile", "tiny", "--budget", "0.01s")
+    assert run.returncode == 3 and "run the same command to continue" in run.stderr, run.stderr
+    run = cli(tmp_path, "status", "--profile", "tiny")
+    assert run.returncode == 0 and "not trained" in run.stdout and "white-box" in run.stdout
+
+
+def test_a_changed_recipe_is_another_network(profiles, tmp_path, monkeypatch):
+    lab = Lab("tiny", store=tmp_path)
+    before = lab.network_key("X")
+    monkeypatch.setitem(lab.profile.recipe, "lr", 1e-3)
+    assert lab.network_key("X") != before
+    monkeypatch.setattr(lab, "profile", replace(lab.profile, dataset="mnist"))
+    assert lab.network_key("X") != before

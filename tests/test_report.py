@@ -1,0 +1,96 @@
+"""Verdicts from made-up outcomes: every branch."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fpdlib import evaluation, report
+
+
+class FakeLab:
+    """A lab whose outcomes are given: {network: {attack: hits per eps}}; 400 images."""
+
+    def __init__(self, hits, clean=0.99, seed=0, missing=()):
+        self.hits, self.seed, self._clean, self._missing = hits, seed, clean, set(missing)
+        self.profile = type("P", (), {"attacks": dict.fromkeys(("white-box", "sound-pgd", "curve"))})()
+
+    def missing(self, names, attacks=None):
+        return [(n, "white-box") for n in names if n in self._missing]
+
+    def outcome(self, name, attack):
+        columns = self.hits[name][attack]
+        frames = []
+        for eps, share in columns.items():
+            label = np.zeros(400, int)
+            frames.append(pd.DataFrame({"index": range(400), "eps": eps, "label": label,
+                                        "adversarial_prediction": np.arange(400) >= share * 400}))  # fmt: skip
+        return pd.concat(frames, ignore_index=True)
+
+    def clean(self, name):
+        share = self._clean if np.isscalar(self._clean) else self._clean[name]
+        return evaluation.rate(np.arange(1000) < share * 1000)
+
+    def undertrained(self, name):
+        return self.clean(name).value < 0.95
+
+
+def both(a, b):
+    def suite(share):
+        return {"white-box": {0.3: share}, "sound-pgd": {0.3: share}, "curve": {0.0: 1.0, 0.1: share, 0.3: share}}
+
+    return {"a": suite(a), "b": suite(b)}
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "clean", "verdict", "reason"),
+    [
+        (0.6, 0.3, 0.99, "holds", ""),
+        (0.3, 0.6, 0.99, "does not hold", "opposite order"),
+        (0.5, 0.5, 0.99, "not decided", "no significant difference"),
+        (0.0, 0.0, 0.99, "not decided", "both at the floor"),
+        (0.6, 0.3, {"a": 0.99, "b": 0.9}, "not decided", "undertrained: b"),
+    ],
+)
+@pytest.mark.parametrize("attack", ["white-box", "curve"])
+def test_one_pair(a, b, clean, verdict, reason, attack):
+    found = report.compare([FakeLab(both(a, b), clean)], "a", "b", attack)
+    if (a, attack) == (0.0, "curve"):
+        reason = "no significant difference"  # every curve starts above the floor
+    assert (found["verdict"], found["reason"]) == (verdict, reason)
+    if attack == "white-box":
+        assert found["difference"] == pytest.approx(100 * (a - b))
+    assert found["low"] <= found["difference"] <= found["high"] and found["n"] == 400
+
+
+def test_seeds_that_disagree_decide_nothing():
+    labs = [FakeLab(both(0.9, 0.2)), FakeLab(both(0.3, 0.35), seed=1)]
+    found = report.compare(labs, "a", "b", "white-box")
+    assert (found["verdict"], found["reason"], found["seeds"]) == ("not decided", "seeds disagree", 2)
+
+
+def test_networks_with_fewer_seeds_are_compared_on_the_seeds_they_share():
+    labs = [FakeLab(both(0.6, 0.3)), FakeLab(both(0.0, 0.9), seed=1, missing=["b"])]
+    assert report.compare(labs, "a", "b", "white-box")["seeds"] == 1
+    assert report.compare(labs, "a", "b", "white-box")["verdict"] == "holds"
+    assert report.measurement(labs, "a", "white-box")["seeds"] == 2
+
+
+def test_a_measurement_has_its_interval_and_its_range_over_seeds():
+    found = report.measurement([FakeLab(both(0.5, 0)), FakeLab(both(0.7, 0), seed=1)], "a", "white-box")
+    assert (found["value"], found["n"]) == (pytest.approx(60), 400)
+    assert (found["seed_min"], found["seed_max"]) == (pytest.approx(50), pytest.approx(70))
+    assert 54 < found["low"] < 56 < 64 < found["high"] < 66
+
+
+def test_the_sound_column_is_the_worst_case_over_the_suite():
+    hits = both(0.5, 0.5)
+    hits["a"]["curve"] = {0.0: 1.0, 0.3: 0.2}
+    hits["a"]["white-box"] = {0.3: 0.4}
+    assert report.scores(FakeLab(hits), "a", "sound-pgd").mean() == pytest.approx(0.2)
+    assert report.scores(FakeLab(hits), "b", "sound-pgd").mean() == pytest.approx(0.5)
+
+
+def test_a_claim_of_several_pairs():
+    assert report.combine(["holds", "holds"]) == "holds"
+    assert report.combine(["holds", "not decided"]) == "not decided"
+    assert report.combine(["not decided", "does not hold"]) == "does not hold"
