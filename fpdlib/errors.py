@@ -12,6 +12,9 @@ class FPDError(Exception):
 class BudgetExhausted(Exception):
     """The wall-clock budget ran out. Everything done so far is saved; the same command continues from there."""
 
+    def __str__(self) -> str:
+        return "the wall-clock budget ran out; everything done so far is saved"
+
 
 def choose(name: str, value, accepted, hint: str = ""):
     """`value` if it is one of `accepted`, else an `FPDError` that lists what is.

@@ -82,7 +82,6 @@ def evaluate(
     with tqdm(total=len(order), desc=f"{attack.name} {label}", mininterval=2, leave=False, disable=not label) as bar:
         bar.update(sum(len(frame) for frame in frames) // len(attack.eps))
         for number in range(len(frames), len(chunks)):
-            budget.check()
             with between_steps() as stop:
                 index = chunks[number].to(splits.test.labels.device)
                 frames.append(attack_batch(target, view, splits.test, index, attack, seed * 100_003 + number))
@@ -93,6 +92,8 @@ def evaluate(
             bar.update(len(index))
             if stop.is_set():
                 raise KeyboardInterrupt
+            if number + 1 < len(chunks):  # after a batch, so that the shortest budget still makes progress
+                budget.check()
     return pd.concat(frames, ignore_index=True).astype(COLUMNS), counts
 
 

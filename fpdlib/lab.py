@@ -89,6 +89,7 @@ class Lab:
         training.use_available_cpus()
         self._models: dict[str, FPD] = {}
         self._surrogates: dict = {}
+        self._busy = False
 
     @functools.cached_property
     def splits(self) -> data.Splits:
@@ -115,6 +116,7 @@ class Lab:
         with self.store.lock(key):
             if self.store.has("networks", key, "model.safetensors"):
                 return key
+            self._begin()
             spec, recipe, label = self.spec(name), self.recipe(name), f"{name} seed {self.seed}"
             model = build(spec, self.seed)
             state = self.store.partial(key, ".safetensors")
@@ -148,6 +150,12 @@ class Lab:
             state.unlink(missing_ok=True)
             self._models[key] = model
         return key
+
+    def _begin(self) -> None:
+        """Start no further piece of work when the budget is gone; the first one always gets somewhere."""
+        if self._busy:
+            self.budget.check()
+        self._busy = True
 
     def model(self, name: str) -> FPD:
         """A trained network in evaluation mode, on this lab's device."""
@@ -202,6 +210,7 @@ class Lab:
         return evaluation.read_outcome(self.store.file("outcomes", key, "outcome.parquet"))
 
     def _attack(self, name: str, attack: str, key: str) -> None:
+        self._begin()
         spec = self.profile.attacks[attack]
         partial = self.store.partial(key, ".parquet")
         label = f"{name} seed {self.seed}" * self.progress

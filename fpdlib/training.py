@@ -137,7 +137,7 @@ class Budget:
 
     def check(self) -> None:
         if self.expired():
-            raise BudgetExhausted("the wall-clock budget ran out; all finished work is saved")
+            raise BudgetExhausted
 
 
 @contextmanager
@@ -267,12 +267,6 @@ def train(
         while run["epoch"] < recipe.epochs:
             order = torch.randperm(len(images), generator=generator("cpu", seed, run["epoch"])).to(device)
             while run["step"] < steps:
-                if stop.is_set() or budget.expired() or time.monotonic() - saved > SAVE_EVERY:
-                    save()
-                    saved = time.monotonic()
-                    if stop.is_set():
-                        raise KeyboardInterrupt
-                    budget.check()
                 done = run["epoch"] * steps + run["step"]
                 if recipe.schedule == "one-cycle":
                     set_lr(optimizer, recipe.lr * one_cycle(done / (recipe.epochs * steps)))
@@ -290,6 +284,14 @@ def train(
                 sums += torch.stack([torch.as_tensor(v, dtype=torch.float64, device=device).detach() for v in row])
                 run["step"] += 1
                 bar.update()
+                expired = budget.expired()  # after a step, so that the shortest budget still makes progress
+                if stop.is_set() or expired or time.monotonic() - saved > SAVE_EVERY:
+                    save()
+                    saved = time.monotonic()
+                    if stop.is_set():
+                        raise KeyboardInterrupt
+                    if expired:
+                        raise BudgetExhausted
             run["seconds"] = before + time.monotonic() - started
             log_epoch(run, sums, optimizer, measure(model, selection))
             row = run["log"][-1]

@@ -1,7 +1,8 @@
 import pytest
+import tiny
 import torch
 
-from fpdlib import data
+from fpdlib import data, evaluation
 from fpdlib.experiments import PROFILES
 
 torch.set_num_threads(2)
@@ -23,7 +24,7 @@ def small(sample):
 
 @pytest.fixture
 def profiles(monkeypatch):
-    """Adds the profile `tiny`: 12 steps of training, 20 attacked images."""
-    from tiny import TINY
-
-    monkeypatch.setitem(PROFILES, "tiny", TINY)
+    """Adds the profile `tiny`: 12 steps of training on 900 images, 20 attacked images, one epoch of surrogates."""
+    monkeypatch.setitem(PROFILES, "tiny", tiny.TINY)
+    monkeypatch.setattr(data, "load", tiny.few_images)
+    monkeypatch.setattr(evaluation.train_surrogate, "__defaults__", (1,))

@@ -129,7 +129,7 @@ def test_a_stopped_evaluation_continues_behind_its_finished_batches(tmp_path):
     whole, counts = evaluate(model, splits, SOUND, 3)
     partial = tmp_path / "partial.parquet"
     with pytest.raises(BudgetExhausted):
-        evaluate(model, splits, SOUND, 3, partial, Stops(2))
+        evaluate(model, splits, SOUND, 3, partial, Stops(1))
     assert len(pd.read_parquet(partial)) == 80
     again, counts_again = evaluate(model, splits, SOUND, 3, partial)
     pd.testing.assert_frame_equal(whole, again)

@@ -22,10 +22,10 @@ def main() -> None:
                 continue
             keep = "nbval-check-output" in cell.metadata.get("tags", [])
             cell.outputs = done[cell.id].outputs if keep else []
-            cell.execution_count = None
+            cell.execution_count = 1 if keep else None  # nbval compares only cells that were run
             for output in cell.outputs:
                 if "execution_count" in output:
-                    output["execution_count"] = None
+                    output["execution_count"] = 1
         nbformat.write(book, path)
         print(path.name)
 
