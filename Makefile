@@ -1,6 +1,6 @@
 # make reproduce [PROFILE=smoke|laptop|paper-short|paper] [SEEDS="0 1 2"]   everything, from a bare machine to Table 1
 # make test                                                                 unit tests and every notebook
-# make lab                                                                  JupyterLab in the same environment
+# make lab [LAB="--no-browser --port 8890"]                                JupyterLab in the same environment
 PYTHON ?= python3
 PROFILE ?= smoke
 SEEDS ?=
@@ -18,7 +18,7 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 900 tests notebooks
 
 lab: $(INSTALLED)
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB) notebooks
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

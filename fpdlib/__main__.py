@@ -74,11 +74,16 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.command == "status":
         for lab in labs:
             print(f"profile {profile.name}, seed {lab.seed}, store {lab.store.root}")
+            minutes = {"training": 0.0, "attacks": 0.0}
             for name in names:
                 missing = [attack for _, attack in lab.missing([name])]
                 trained = lab.store.has("networks", lab.network_key(name))
                 state = f"clean {lab.clean(name)}" if trained else "not trained"
                 print(f"  {name:14s} {state:34s} missing: {', '.join(missing) or '-'}")
+                minutes["training"] += lab.facts(name)["seconds"] / 60 if trained else 0
+                done = [attack for attack in profile.attacks if attack not in missing]
+                minutes["attacks"] += sum(lab.counts(name, attack)["seconds"] / 60 for attack in done)
+            print("  computed in " + ", ".join(f"{value:.1f} min of {what}" for what, value in minutes.items()))
         return
     for lab in labs:
         if arguments.command == "train":

@@ -100,7 +100,7 @@ def _cell(line: pd.Series, attack: str) -> str:
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """`table1` for people: value [Wilson 95 %] (range over seeds), percent."""
+    """`table1` for people: value [Wilson 95 %] (range over seeds), percent; rows of one section are indexed by row."""
     lines = []
     for _, line in table.iterrows():
         lines.append(
@@ -118,7 +118,8 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
                 "curve area": f"{line['curve']:.1f}",
             }
         )
-    return pd.DataFrame(lines)
+    frame = pd.DataFrame(lines)
+    return frame if frame["section"].nunique() > 1 else frame.drop(columns="section").set_index("row")
 
 
 def caption(labs: list[Lab]) -> str:
