@@ -4,6 +4,7 @@
 PYTHON ?= python3
 PROFILE ?= smoke
 SEEDS ?=
+PROFILES := smoke laptop paper-short paper
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
@@ -11,6 +12,7 @@ INSTALLED := .venv/.installed
 .DELETE_ON_ERROR:
 
 reproduce: $(INSTALLED)
+	@$(if $(filter $(PROFILE),$(PROFILES)),true,echo "error: PROFILE is $(PROFILE); accepted: $(PROFILES)." >&2; exit 2)
 	$(BIN)/snakemake --cores all --nolock --rerun-incomplete --quiet all --config profile=$(PROFILE)
 	$(BIN)/python -m fpdlib table 1 --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS))
 

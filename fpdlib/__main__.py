@@ -49,7 +49,8 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("status", help="what the store holds of Table 1", parents=[common])
     pages = commands.add_parser("pages", help="refresh the tables that README and REPRODUCE show from results/")
     pages.add_argument("files", nargs="*", type=Path, default=[Path("README.md"), Path("REPRODUCE.md")])
-    commands.add_parser("cost", help="parameters and multiply-accumulates of every network", parents=[common])
+    cost = commands.add_parser("cost", help="parameters and multiply-accumulates of every network")
+    cost.add_argument("--profile", default="smoke", help=", ".join(experiments.PROFILES))
     return main
 
 
@@ -68,7 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
         lines = {name: cost(variant.spec(profile)) for name, variant in experiments.VARIANTS.items()}
         print(pd.DataFrame(lines).T.map(lambda value: f"{value:,.0f}").to_string())
         return
-    seeds = arguments.seeds or profile.seeds
+    seeds = dict.fromkeys(arguments.seeds or profile.seeds)
     labs = [Lab(profile.name, seed, arguments.device, arguments.store, arguments.budget) for seed in seeds]
     names = getattr(arguments, "networks", None) or experiments.variants_of()
     if arguments.command == "status":

@@ -150,7 +150,7 @@ def pgd(view: View, x: Tensor, y: Tensor, eps: float, steps: int, step_size: flo
     from art.attacks.evasion import ProjectedGradientDescent
 
     attack = ProjectedGradientDescent(
-        art_classifier(view, tuple(x.shape[1:]), classes), norm=np.inf, eps=eps, eps_step=step_size or eps / 4,
+        art_classifier(view, tuple(x.shape[1:]), classes), norm=np.inf, eps=eps, eps_step=min(step_size or eps / 4, eps),
         max_iter=steps, num_random_init=int(random_start), batch_size=len(x), verbose=False,
     )  # fmt: skip
     state = np.random.get_state()

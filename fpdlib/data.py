@@ -196,7 +196,7 @@ def augment(x: Tensor, generator: torch.Generator, degrees: float = 15.0, bright
     Angle and factor are drawn per image. x: (B, C, H, W) in [0, 1]; returns the same.
     (torchvision's transforms draw one angle for a whole batch.) Corners are filled with black.
     """
-    draws = torch.rand(len(x), 2, generator=generator).to(x.device) * 2 - 1
+    draws = torch.rand(len(x), 2, generator=generator, device=generator.device).to(x.device) * 2 - 1
     angle = draws[:, 0] * torch.pi * degrees / 180
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
     matrix = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)  # (B, 2, 3)

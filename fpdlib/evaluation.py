@@ -87,7 +87,7 @@ def evaluate(
                 frames.append(attack_batch(target, view, splits.test, index, attack, seed * 100_003 + number))
                 counts |= {"forwards": view.forwards, "backwards": view.backwards}
                 counts["seconds"] = before + time.monotonic() - started
-                if partial is not None and len(chunks) > 1:
+                if partial is not None:
                     save_partial(partial, frames, counts)
             bar.update(len(index))
             if stop.is_set():

@@ -56,7 +56,7 @@ PROFILES = {
             table1_suite(images=100, sound_images=50, steps=20, restarts=2, rungs=RUNGS, rung_steps=20, batch_size=100),
         ),
         Profile(
-            "laptop", "two processors, about an hour: numbers worth reading",
+            "laptop", "two processors, one to two hours a seed: numbers worth reading",
             "mnist-sample", SMALL, SHORT | {"epochs": 10},
             table1_suite(images=500, sound_images=200, steps=100, restarts=10, rungs=RUNGS, rung_steps=40, batch_size=250),
         ),

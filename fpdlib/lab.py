@@ -113,7 +113,7 @@ class Lab:
         key = self.network_key(name)
         if self.store.has("networks", key, "model.safetensors"):
             return key
-        with self.store.lock(key):
+        with self.store.lock(key, self.budget.remaining()):
             if self.store.has("networks", key, "model.safetensors"):
                 return key
             self._begin()
@@ -148,7 +148,7 @@ class Lab:
                 meta,
             )
             state.unlink(missing_ok=True)
-            self._models[key] = model
+            self._models = {key: model}
         return key
 
     def _begin(self) -> None:
@@ -204,10 +204,23 @@ class Lab:
         choose("attack", attack, self.profile.attacks)
         key = self.outcome_key(name, attack)
         if not self.store.has("outcomes", key, "outcome.parquet"):
-            with self.store.lock(key):
+            with self.store.lock(key, self.budget.remaining()):
                 if not self.store.has("outcomes", key, "outcome.parquet"):
                     self._attack(name, attack, key)
+        self._check_weights(name, key)
         return evaluation.read_outcome(self.store.file("outcomes", key, "outcome.parquet"))
+
+    def _weights(self, name: str) -> str:
+        return self.store.entry("networks", self._trained(name))["sha256"].get("model.safetensors", "")
+
+    def _check_weights(self, name: str, key: str) -> None:
+        # a network trained again elsewhere (other threads, a GPU) has other bits than the one that was attacked
+        attacked = self.store.entry("outcomes", key)["meta"].get("weights")
+        if attacked is not None and attacked != self._weights(name):
+            raise FPDError(
+                f"outcome {key} was computed on other weights of {name} (SHA-256 {attacked[:12]}) than the store has now "
+                f"({self._weights(name)[:12]}). Delete {self.store.folder('outcomes', key)} to attack the present ones."
+            )
 
     def _attack(self, name: str, attack: str, key: str) -> None:
         self._begin()
@@ -219,7 +232,7 @@ class Lab:
         frame, counts = evaluation.evaluate(model, self.splits, spec, self.seed, partial, self.budget, label, surrogate)
         meta = {
             "name": name, "profile": self.profile.name, "dataset": self.profile.dataset, "seed": self.seed,
-            "network": self.network_key(name), "attack": spec, "counts": counts | fit,
+            "network": self.network_key(name), "weights": self._weights(name), "attack": spec, "counts": counts | fit,
             "provenance": provenance(self.device),
         }  # fmt: skip
         self.store.write("outcomes", key, {"outcome.parquet": lambda path: frame.to_parquet(path, index=False)}, meta)
@@ -256,6 +269,8 @@ class Lab:
     def run(self, names=None, attacks=None) -> None:
         """Train and attack these networks (default: all of Table 1), with one progress bar; skips what is there."""
         names = list(names or experiments.variants_of())
+        for attack in attacks or ():
+            choose("attack", attack, self.profile.attacks)
         todo = self.missing(names, attacks)
         if not todo:
             print(f"{len(names)} networks, {self.profile.name}, seed {self.seed}: all from the store")

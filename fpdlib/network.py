@@ -1,4 +1,4 @@
-"""The Feature Pyramid Decoder around any timm CNN (Sec. 3, Fig. 1), and the variants that Table 1 compares.
+"""The Feature Pyramid Decoder around timm CNNs that take `act_layer` (Sec. 3, Fig. 1), and the variants that Table 1 compares.
 
 Read it from the bottom: `FPD.front` and `FPD.classify` are the two passes, `Trunk` is the backbone with inner
 denoising layers implanted by stage name, `RestorationDecoder` is F_R. Shapes are (batch, channels, height, width),
@@ -76,6 +76,11 @@ class NetworkSpec:
                 "classifier is 'back' but restoration is False: the back module reads the restored image. "
                 "Set restoration=True or classifier='front'."
             )
+        for name, least in (("num_classes", 2), ("image_size", 1), ("decoder_width", 1)):
+            if type(getattr(self, name)) is not int or getattr(self, name) < least:
+                raise FPDError(f"{name} is {getattr(self, name)!r}; accepted: an integer from {least}.")
+        if not isinstance(self.backbone, str):
+            raise FPDError(f"backbone is {self.backbone!r}; accepted: the name of a timm model.")
         if not 0 <= self.dropout < 1:
             raise FPDError(f"dropout is {self.dropout!r}; accepted: a probability in [0, 1).")
 

@@ -141,18 +141,21 @@ def caption(labs: list[Lab]) -> str:
 def compare(labs: list[Lab], better: str, worse: str, attack: str) -> dict:
     """One asserted pair under one measure: paired difference on the same images, and holds / does not hold / not decided.
 
-    Undecided when a network is undertrained, when seeds disagree on the sign, or when p >= 0.05. Scores are averaged
+    Undecided when a network is undertrained, when p >= 0.05 or the 95 % interval of the mean contains 0, or when not every
+    seed has the same sign. Scores are averaged
     per image over the seeds that both networks have before the test.
     """
     labs = available(labs, better, worse)
     a = [scores(lab, better, attack) for lab in labs]
     b = [scores(lab, worse, attack) for lab in labs]
     difference = evaluation.paired(sum(a) / len(a), sum(b) / len(b))
-    signs = {np.sign(float((x - y).mean())) for x, y in zip(a, b, strict=True)} - {0.0}
+    signs = {np.sign(float((x - y).mean())) for x, y in zip(a, b, strict=True)}
+    # ranks and means can disagree on a skewed difference; a verdict needs both
+    clear = difference.p < SIGNIFICANCE and (difference.low > 0 or difference.high < 0)
     weak = [name for name in (better, worse) if clean(labs, name)["undertrained"]]
     if weak:
         verdict, reason = "not decided", f"undertrained: {', '.join(weak)}"
-    elif difference.p >= SIGNIFICANCE:
+    elif not clear:
         floor = max(float(s.mean()) for s in (*a, *b)) < 0.02
         verdict, reason = "not decided", "both at the floor" if floor else "no significant difference"
     elif len(signs) > 1:
@@ -380,6 +383,8 @@ def include(page: Path) -> bool:
             raise FPDError(f"{page} includes {match[1]}, which does not exist; run the command that writes it first.")
         return f"<!-- begin {match[1]} -->\n{source.read_text().strip()}\n<!-- end -->"
 
+    if not page.exists():
+        raise FPDError(f"{page} does not exist; run this in the project's root, or name the Markdown files to refresh.")
     before = page.read_text()
     after = re.sub(r"<!-- begin (\S+) -->.*?<!-- end -->", fresh, before, flags=re.DOTALL)
     if after != before:
@@ -389,6 +394,8 @@ def include(page: Path) -> bool:
 
 def export_evidence(labs: list[Lab], folder: Path) -> None:
     """Copy what the tables rest on (outcomes, training logs, provenance) into a store without checkpoints."""
+    if folder.resolve() == labs[0].store.root.resolve():
+        return  # the tables were made from the evidence itself
     evidence = Store(folder)
     for lab in labs:
         for name in experiments.variants_of():
@@ -398,11 +405,9 @@ def export_evidence(labs: list[Lab], folder: Path) -> None:
             keys += [("outcomes", lab.outcome_key(name, attack)) for attack in lab.profile.attacks]
             for kind, key in keys:
                 source, target = lab.store.folder(kind, key), evidence.folder(kind, key)
-                if source.resolve() == target.resolve():
-                    continue
                 with writing(target):
                     target.mkdir(parents=True, exist_ok=True)
-                    for file in source.iterdir():
+                    for file in sorted(source.iterdir(), key=lambda path: path.name == "entry.json"):  # it comes last
                         if file.suffix != ".safetensors":
                             shutil.copyfile(file, target / file.name)
     for leftover in ("partial", "locks"):

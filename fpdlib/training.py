@@ -132,6 +132,10 @@ class Budget:
     def __init__(self, seconds: float | None = None):
         self.deadline = math.inf if seconds is None else time.monotonic() + seconds
 
+    def remaining(self) -> float:
+        """Seconds left, at least 0; -1 without a limit (as locks count patience)."""
+        return -1 if self.deadline == math.inf else max(self.deadline - time.monotonic(), 0)
+
     def expired(self) -> bool:
         return time.monotonic() > self.deadline
 
@@ -198,7 +202,7 @@ def update(model: FPD, optimizer, recipe: Recipe, loss: Tensor) -> None:
     if not torch.isfinite(loss):
         raise FPDError(
             f"the training loss became {loss.item()} with recipe {recipe.name!r} (lr {recipe.lr}, clip {recipe.clip}). "
-            "No step was taken. Lower lr or clip, or use precision 'float32'; the saved state is from before this step."
+            "No update was made with it. Lower lr or clip, or use precision 'float32'; the saved state is from before."
         )
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -264,7 +268,7 @@ def train(
             save_state(state, model, optimizer, plateau, run, sums, best)
 
     with between_steps() as stop, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), bar:
-        while run["epoch"] < recipe.epochs:
+        while run["epoch"] < recipe.epochs and run["epoch"] - 1 - run["best_epoch"] < recipe.patience:
             order = torch.randperm(len(images), generator=generator("cpu", seed, run["epoch"])).to(device)
             while run["step"] < steps:
                 done = run["epoch"] * steps + run["step"]
@@ -303,8 +307,9 @@ def train(
             sums.zero_()
             run["epoch"], run["step"] = run["epoch"] + 1, 0
             bar.set_postfix(accuracy=f"{row['held_out_accuracy']:.3f}", refresh=False)
-            if run["epoch"] - 1 - run["best_epoch"] >= recipe.patience:
-                break
+        if stop.is_set():  # asked for while the last epoch was measured
+            save()
+            raise KeyboardInterrupt
     model.load_state_dict(best)
     model.eval()
     return run["log"]

@@ -10,6 +10,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from fpdlib.experiments import PROFILES
+
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = [Requirement(line) for line in (ROOT / "requirements.lock").read_text().splitlines() if re.match(r"\w", line)]
@@ -58,5 +60,7 @@ def test_two_commands_and_ci():
     make = (ROOT / "Makefile").read_text()
     for target in ("reproduce", "test", "lab"):
         assert re.search(rf"^{target}: ", make, re.M) and f"make {target}" in (ROOT / "README.md").read_text()
+    profiles = re.search(r"^PROFILES := (.*)$", make, re.M)[1].split()
+    assert profiles == list(PROFILES)
     assert "requirements.lock" in make and "make test" in (ROOT / ".ci" / "run").read_text()
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o100

@@ -71,6 +71,19 @@ def test_damaged_and_foreign_checkpoints_are_named(profiles, tmp_path):
         Lab("tiny", store=tmp_path).model("X")
 
 
+def test_an_outcome_of_other_weights_is_refused(profiles, tmp_path):
+    lab = Lab("tiny", store=tmp_path, progress=False)
+    lab.outcome("X", "white-box")
+    folder = lab.store.folder("networks", lab.network_key("X"))
+    weights = load_file(folder / "model.safetensors")
+    meta = lab.facts("X")
+    (folder / "model.safetensors").unlink()
+    weights["trunk.backbone.conv1.weight"] += 1
+    lab.store.write("networks", folder.name, {"model.safetensors": lambda path: save_file(weights, path)}, meta)
+    with pytest.raises(FPDError, match=r"computed on other weights of X.*Delete"):
+        Lab("tiny", store=tmp_path).outcome("X", "white-box")
+
+
 def test_a_damaged_outcome_is_named(profiles, tmp_path):
     lab = Lab("tiny", store=tmp_path, progress=False)
     lab.outcome("X", "white-box")

@@ -181,6 +181,9 @@ def test_weights_come_from_the_seed_and_leave_the_callers_random_state():
         ({"squeeze": "sigmoid"}, ["squeeze is 'sigmoid'", "'tanh'"]),
         ({"classifier": "back"}, ["restoration=True"]),
         ({"dropout": 1.5}, ["dropout is 1.5"]),
+        ({"backbone": 3}, ["backbone is 3"]),
+        ({"image_size": "64"}, ["image_size is '64'"]),
+        ({"decoder_width": 0}, ["decoder_width is 0"]),
     ],
 )
 def test_bad_specs_are_named(changes, words):

@@ -62,6 +62,13 @@ def test_one_pair(a, b, clean, verdict, reason, attack):
     assert found["low"] <= found["difference"] <= found["high"] and found["n"] == 400
 
 
+def test_ranks_against_the_mean_decide_nothing(monkeypatch):
+    skewed = pd.Series([-0.05] * 140 + [0.7] * 11 + [0.0] * 249)  # many lose a little, few win a lot
+    monkeypatch.setattr(report, "scores", lambda lab, name, attack: skewed + 0.1 if name == "a" else skewed * 0 + 0.1)
+    found = report.compare([FakeLab(both(0.5, 0.5))], "a", "b", "curve")
+    assert found["p"] < 0.05 and found["low"] < 0 < found["high"] and found["verdict"] == "not decided"
+
+
 def test_seeds_that_disagree_decide_nothing():
     labs = [FakeLab(both(0.9, 0.2)), FakeLab(both(0.3, 0.35), seed=1)]
     found = report.compare(labs, "a", "b", "white-box")

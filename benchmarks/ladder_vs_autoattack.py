@@ -1,0 +1,49 @@
+"""Is the ladder of attacks behind the curves strong enough? Against AutoAttack's APGD, on trained networks.
+
+    python benchmarks/ladder_vs_autoattack.py laptop Deep F ReLU      (needs their checkpoints: a store that ran them)
+
+APGD-CE and targeted APGD (100 iterations, 9 targets, pyautoattack) on the logits before tanh, judged on the deployed
+output, on the first 60 attacked images. Writes results/<profile>/tables/ladder_vs_autoattack.md.
+"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+from pyautoattack import AutoAttack
+
+from fpdlib import evaluation
+from fpdlib.attacks import View
+from fpdlib.lab import Lab
+
+IMAGES, RADII = 60, (0.03, 0.05)
+
+
+def main(profile: str, *names: str) -> None:
+    lab = Lab(profile, progress=False)
+    index = evaluation.test_order(len(lab.splits.test))[:IMAGES]
+    x, y = lab.splits.test.batch(index), lab.splits.test.labels[index]
+    lines = []
+    for name in names:
+        ladder = evaluation.robust(lab.outcome(name, "curve")).loc[index.numpy()]
+        ladder.columns = ladder.columns.astype(float).round(4)
+        model = lab.model(name).requires_grad_(False)
+        for eps in RADII:
+            attack = AutoAttack(View(model, "pre-squeeze").eval(), norm="Linf", eps=eps, version="custom",
+                                attacks=["apgd-ce", "apgd-t"], seed=0, device=lab.device)  # fmt: skip
+            adversarial = attack.run_standard_evaluation(x, y, batch_size=IMAGES)[0]
+            hits = (evaluation.predict(model, adversarial) == y).cpu().numpy()
+            line = {"network": name, "eps": eps, "ladder": str(evaluation.rate(ladder[eps])),
+                    "APGD-CE + APGD-T": str(evaluation.rate(hits))}  # fmt: skip
+            lines.append(line)
+            print(line, flush=True)
+    target = Path("results") / profile / "tables" / "ladder_vs_autoattack.md"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    text = (
+        f"Profile {profile}, seed 0, L-inf, Wilson 95 % intervals.\n\n{pd.DataFrame(lines).to_markdown(index=False)}\n"
+    )
+    target.write_text(text)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
