@@ -19,6 +19,15 @@ from fpdlib.lab import Lab
 IMAGES, RADII = 60, (0.03, 0.05)
 
 
+def write(profile: str, lines: list[dict]) -> None:
+    target = Path("results") / profile / "tables" / "ladder_vs_autoattack.md"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    text = (
+        f"Profile {profile}, seed 0, L-inf, Wilson 95 % intervals.\n\n{pd.DataFrame(lines).to_markdown(index=False)}\n"
+    )
+    target.write_text(text)
+
+
 def main(profile: str, *names: str) -> None:
     lab = Lab(profile, progress=False)
     index = evaluation.test_order(len(lab.splits.test))[:IMAGES]
@@ -37,12 +46,7 @@ def main(profile: str, *names: str) -> None:
                     "APGD-CE + APGD-T": str(evaluation.rate(hits))}  # fmt: skip
             lines.append(line)
             print(line, flush=True)
-    target = Path("results") / profile / "tables" / "ladder_vs_autoattack.md"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    text = (
-        f"Profile {profile}, seed 0, L-inf, Wilson 95 % intervals.\n\n{pd.DataFrame(lines).to_markdown(index=False)}\n"
-    )
-    target.write_text(text)
+            write(profile, lines)
 
 
 if __name__ == "__main__":
