@@ -33,14 +33,15 @@ LIBRARIES = ("torch", "torchvision", "timm", "adversarial-robustness-toolbox", "
 
 @functools.cache
 def code_version() -> str:
-    """Hash of the package's own source (what a result depends on), with the commit where git knows one."""
+    """The last commit that changed the package, and the hash of its source, which is what a result depends on."""
     root = Path(__file__).parent
     digest = hashlib.sha256()
     for path in sorted(root.glob("*.py")):
         digest.update(path.name.encode() + path.read_bytes())
     try:
-        command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
-        commit = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        git = functools.partial(subprocess.run, cwd=root, capture_output=True, text=True, timeout=10, check=True)
+        commit = git(["git", "log", "-1", "--format=%h", "--", "."]).stdout.strip()
+        commit += "-changed" if git(["git", "status", "--porcelain", "--", "."]).stdout.strip() else ""
     except (OSError, subprocess.SubprocessError):
         commit = "no-git"
     return f"{commit} source:{digest.hexdigest()[:12]}"
