@@ -97,6 +97,16 @@ def test_the_sound_column_is_the_worst_case_over_the_suite():
     assert report.scores(FakeLab(hits), "b", "sound-pgd").mean() == pytest.approx(0.5)
 
 
+def test_a_curve_of_masked_gradients_decides_nothing_in_its_favour():
+    hits = both(0.3, 0.6)
+    hits["b"]["sound-pgd"] = {0.3: 0.1}
+    assert report.masked([FakeLab(hits)], "b") and not report.masked([FakeLab(hits)], "a")
+    found = report.compare([FakeLab(hits)], "a", "b", "curve")
+    assert (found["verdict"], found["reason"]) == ("not decided", "masked gradients: b")
+    hits["b"]["curve"] = {0.0: 1.0, 0.1: 0.1, 0.3: 0.1}
+    assert report.compare([FakeLab(hits)], "a", "b", "curve")["verdict"] == "holds"  # it lost all the same
+
+
 def test_a_claim_of_several_pairs():
     assert report.combine(["holds", "holds"]) == "holds"
     assert report.combine(["holds", "not decided"]) == "not decided"
