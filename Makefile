@@ -1,4 +1,4 @@
-# make reproduce [PROFILE=smoke|laptop|paper-short|paper] [SEEDS="0 1 2"]   everything, from a bare machine to Table 1
+# make reproduce [PROFILE=smoke|laptop|paper-short|paper] [SEEDS="0 1 2"]   everything, from a bare machine to the verdicts
 # make test                                                                 unit tests and every notebook
 # make lab [LAB="--no-browser --port 8890"]                                JupyterLab in the same environment
 PYTHON ?= python3
@@ -14,10 +14,10 @@ INSTALLED := .venv/.installed
 reproduce: $(INSTALLED)
 	@$(if $(filter $(PROFILE),$(PROFILES)),true,echo "error: PROFILE is $(PROFILE); accepted: $(PROFILES)." >&2; exit 2)
 	$(BIN)/snakemake --cores all --nolock --rerun-incomplete --quiet all --config profile=$(PROFILE)
-	$(BIN)/python -m fpdlib table 1 --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS))
+	$(BIN)/python -m fpdlib table all --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS))
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 900 tests notebooks
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 1200 tests notebooks
 
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB) notebooks

@@ -9,7 +9,8 @@ import torch
 
 from fpdlib.experiments import PROFILES, VARIANTS
 from fpdlib.network import build, non_local_mean
-from fpdlib.training import paper_recipe, step, use_available_cpus
+from fpdlib.runtime import use_available_cpus
+from fpdlib.training import paper_recipe, step
 
 PAIRS, REPEATS = 9, 5
 

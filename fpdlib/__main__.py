@@ -1,4 +1,4 @@
-"""`python -m fpdlib`: train, evaluate, table, status, cost. Errors are one line on stderr and exit status 2;
+"""`python -m fpdlib`: train, evaluate, table, verify, status, pages, cost. Errors are one line on stderr and exit status 2;
 a budget that ran out or Ctrl-C exits with 3, and the same command continues.
 """
 
@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from fpdlib import experiments
+from fpdlib import comparison, experiments
 from fpdlib.errors import BudgetExhausted, FPDError
+
+TABLES = ("1", "2", "3", "4", "caltech", "all")
 
 
 def seconds(text: str) -> float:
@@ -37,16 +39,21 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--store", default="", help="folder of results (default: FPD_STORE or store/)")
     common.add_argument("--budget", type=seconds, help="stop cleanly after this time, e.g. 540s; run again to continue")
     for name, text in (
-        ("train", "train networks of Table 1"),
-        ("evaluate", "train and attack networks of Table 1"),
+        ("train", "train the networks of a setting"),
+        ("evaluate", "train and attack the networks of a setting"),
     ):
         command = commands.add_parser(name, help=text, parents=[common])
         command.add_argument("networks", nargs="*", help="names as in `python -m fpdlib status` (default: all)")
     table = commands.add_parser("table", help="compute a table, print it, write results/", parents=[common])
-    table.add_argument("number", choices=["1"], help="the paper's table")
+    table.add_argument("number", choices=TABLES, help="the paper's table; `all` ends with the verdicts")
     table.add_argument("--out", type=Path, default=Path("results"), help="results folder (default: results/)")
-    table.add_argument("--stored", action="store_true", help="compute nothing but the first seed; use what is there")
-    commands.add_parser("status", help="what the store holds of Table 1", parents=[common])
+    table.add_argument("--stored", action="store_true", help="compute nothing, use what is there")
+    verify = commands.add_parser("verify", help="a verdict on every claim of the paper", parents=[common])
+    verify.add_argument("--out", type=Path, default=Path("results"), help="results folder (default: results/)")
+    verify.add_argument("--stored", action="store_true", help="compute nothing; claims without outcomes are not tested")
+    status = commands.add_parser("status", help="what the store holds", parents=[common])
+    for command in (commands.choices["train"], commands.choices["evaluate"], status):
+        command.add_argument("--setting", default="table1", help=", ".join(comparison.SETTINGS))
     pages = commands.add_parser("pages", help="refresh the tables that README and REPRODUCE show from results/")
     pages.add_argument("files", nargs="*", type=Path, default=[Path("README.md"), Path("REPRODUCE.md")])
     cost = commands.add_parser("cost", help="parameters and multiply-accumulates of every network")
@@ -55,55 +62,101 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from fpdlib import report  # these import torch: not for --help
+    from fpdlib import measures, results  # these import torch: not for --help
     from fpdlib.lab import Lab
     from fpdlib.network import cost
+    from fpdlib.runtime import Budget
 
     if arguments.command == "pages":
         for page in arguments.files:
-            print(f"{page}: {'refreshed' if report.include(page) else 'up to date'}")
+            print(f"{page}: {'refreshed' if results.include(page) else 'up to date'}")
         return
     profile = experiments.get_profile(arguments.profile)
     pd.set_option("display.width", 250, "display.max_columns", 30, "display.max_rows", 200, "display.max_colwidth", 90)
     if arguments.command == "cost":
-        lines = {name: cost(variant.spec(profile)) for name, variant in experiments.VARIANTS.items()}
+        lines = {name: cost(experiments.VARIANTS[name].spec(profile)) for name in experiments.variants_of()}
         print(pd.DataFrame(lines).T.map(lambda value: f"{value:,.0f}").to_string())
         return
     seeds = dict.fromkeys(arguments.seeds or profile.seeds)
-    labs = [Lab(profile.name, seed, arguments.device, arguments.store, arguments.budget) for seed in seeds]
-    names = getattr(arguments, "networks", None) or experiments.variants_of()
+    setting, stored = getattr(arguments, "setting", "table1"), getattr(arguments, "stored", False)
+    budget = Budget(arguments.budget)  # one for all
+    labs = [
+        Lab(profile.name, seed, arguments.device, arguments.store, budget, setting=setting, stored_only=stored)
+        for seed in seeds
+    ]
+    names = getattr(arguments, "networks", None) or labs[0].networks
     if arguments.command == "status":
-        for lab in labs:
-            print(f"profile {profile.name}, seed {lab.seed}, store {lab.store.root}")
-            minutes = {"training": 0.0, "attacks": 0.0}
-            for name in names:
-                missing = [attack for _, attack in lab.missing([name])]
-                trained = lab.store.has("networks", lab.network_key(name))
-                state = f"clean {lab.clean(name)}" if trained else "not trained"
-                print(f"  {name:14s} {state:34s} missing: {', '.join(missing) or '-'}")
-                minutes["training"] += lab.facts(name)["seconds"] / 60 if trained else 0
-                done = [attack for attack in profile.attacks if attack not in missing]
-                minutes["attacks"] += sum(lab.counts(name, attack)["seconds"] / 60 for attack in done)
-            print("  computed in " + ", ".join(f"{value:.1f} min of {what}" for what, value in minutes.items()))
-        return
+        return status(labs, names)
+    if arguments.command == "verify":
+        return verify(labs, arguments.out, stored)
+    if arguments.command == "table":
+        for number in TABLES[:-1] if arguments.number == "all" else [arguments.number]:
+            table(labs, number, arguments.out, stored)
+        return verify(labs, arguments.out, stored) if arguments.number == "all" else None
     for lab in labs:
         if arguments.command == "train":
             for name in names:
                 lab.train(name)
                 print(f"{name} seed {lab.seed}: clean {lab.clean(name)}")
-        elif lab is labs[0] or not getattr(arguments, "stored", False):
+        else:
             lab.run(names)
     if arguments.command == "evaluate":
         for name in names:
-            found = {attack: report.measurement(labs, name, attack) for attack in profile.attacks}
+            found = {attack: measures.measurement(labs, name, attack) for attack in labs[0].profile.attacks}
             print(f"{name}: " + "; ".join(f"{a} {m['value']:.1f} % (n={m['n']})" for a, m in found.items()))
-    if arguments.command == "table":
-        folder = report.publish(labs, arguments.out)
+
+
+def table(labs: list, number: str, out: Path, stored: bool) -> None:
+    """Compute a table (unless `stored`), print it, write it and its evidence."""
+    from fpdlib import report, results
+
+    if not stored:
+        for lab in labs:
+            for name in results.COMPARED.get(number, ("table1", "protocols")):
+                lab.at(name).run()
+    if number == "1":
+        folder = results.publish(labs, out)
         print(report.caption(labs))
         print(report.readable(report.table1(labs)).to_string(index=False))
         print()
         print(report.verdicts(labs).drop(columns="claim").to_string(index=False))
-        print(f"\nTables, figures and per-example outcomes: {folder}")
+    else:
+        folder, shown, words = results.publish_comparison(labs, number, out)
+        print(f"\nTable {number}: {words}\n{shown.to_string(index=False)}")
+    print(f"\nTables, figures and per-example outcomes: {folder}")
+
+
+def verify(labs: list, out: Path, stored: bool) -> None:
+    """A verdict on every claim; with `stored`, claims whose outcomes are missing are not tested."""
+    from fpdlib import claims, results
+
+    if not stored:
+        for lab in labs:
+            for name in claims.needed():
+                lab.at(name).run()
+    folder, frame = results.publish_claims(labs, out)
+    for _, line in claims.readable(frame).iterrows():
+        print(f"{line['claim']}  [{line['place']}]")
+        for protocol in claims.PROTOCOLS:
+            if line[protocol]:
+                print(f"    {protocol:9} {line[protocol].replace('**', '')}")
+    print(f"\nVerdicts: {folder / 'tables' / 'claims.md'}")
+
+
+def status(labs: list, names) -> None:
+    """What the store holds of a setting."""
+    for lab in labs:
+        print(f"{lab.title}, store {lab.store.root}")
+        minutes = {"training": 0.0, "attacks": 0.0}
+        for name in names:
+            missing = [attack for _, attack in lab.missing([name])]
+            trained = lab.store.has("networks", lab.network_key(name))
+            state = f"clean {lab.clean(name)}" if trained else "not trained"
+            print(f"  {name:14s} {state:34s} missing: {', '.join(missing) or '-'}")
+            minutes["training"] += lab.facts(name)["seconds"] / 60 if trained else 0
+            done = [attack for attack in lab.profile.attacks if attack not in missing]
+            minutes["attacks"] += sum(lab.counts(name, attack)["seconds"] / 60 for attack in done)
+        print("  computed in " + ", ".join(f"{value:.1f} min of {what}" for what, value in minutes.items()))
 
 
 def main() -> int:

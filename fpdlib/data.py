@@ -8,38 +8,19 @@ the model instead, so that the same attack can be stated on the original pixels.
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import json
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.datasets import MNIST
-from torchvision.datasets.mnist import read_image_file, read_label_file
 from torchvision.transforms.v2 import functional as transforms
 
-from fpdlib.errors import FPDError, choose
+from fpdlib.datasets import DATASETS
+from fpdlib.errors import choose
 from fpdlib.store import project_folder
 
-SAMPLES = Path(__file__).parent / "samples"
 HELD_OUT = 0.1  # share of the training images on which epochs are compared; the test set is for the table alone
-
-# The canonical files after decompression.
-MNIST_MD5 = {
-    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
-}
-DATASETS = {
-    "mnist": "all 60,000 training and 10,000 test images of MNIST, from the data folder",
-    "mnist-sample": "the bundled sample of MNIST: 10,000 training and 2,000 test images, balanced",
-}
 
 
 @dataclass
@@ -109,14 +90,12 @@ def as_network_input(pixels: Tensor) -> Tensor:
 def load(name: str, image_size: int, device="cpu", root: str | Path | None = None) -> Splits:
     """The splits of a dataset, resized to `image_size` pixels, on `device`.
 
-    root: the data folder (default: environment FPD_DATA, else `data/`); the bundled sample needs none.
+    root: the data folder (default: environment FPD_DATA, else `data/`); bundled images need none.
     Raises FPDError for an unknown dataset, and for a missing, truncated or corrupted file.
     """
     choose("dataset", name, DATASETS)
-    read = _read_sample if name == "mnist-sample" else _read_mnist
-    (train_pixels, train_labels), (test_pixels, test_labels) = read(
-        Path(root) if root else project_folder("data", "FPD_DATA")
-    )
+    folder = Path(root) if root else project_folder("data", "FPD_DATA")
+    (train_pixels, train_labels), (test_pixels, test_labels) = DATASETS[name].read(folder, image_size)
     # The split does not depend on a run's seed: every network of every run is selected on the same images.
     order = torch.randperm(len(train_labels), generator=torch.Generator().manual_seed(0))
     held = order[: round(HELD_OUT * len(order))].sort().values
@@ -128,66 +107,8 @@ def load(name: str, image_size: int, device="cpu", root: str | Path | None = Non
 
 def _images(native: Tensor, labels: Tensor, size: int) -> Images:
     native = native[:, None] if native.dim() == 3 else native
-    pixels = transforms.resize(native, [size, size], antialias=True)
+    pixels = native if native.shape[-1] == size else transforms.resize(native, [size, size], antialias=True)
     return Images(pixels, labels.long(), native)
-
-
-def _read_sample(root: Path):
-    folder = SAMPLES / "mnist"
-    manifest = json.loads((folder / "manifest.json").read_text())
-    splits = []
-    for split in ("train", "test"):
-        parts = []
-        for part, reader in (("images", read_image_file), ("labels", read_label_file)):
-            path = folder / f"{split}-{part}.gz"
-            _verify(path, "sha256", manifest["sha256"][path.name], "Restore it with `git checkout -- fpdlib/samples`.")
-            parts.append(_read_idx(path, reader))
-        splits.append(tuple(parts))
-    return splits
-
-
-def _read_idx(path: Path, reader):
-    # torchvision reads the format from an uncompressed file only
-    with tempfile.NamedTemporaryFile(suffix="-idx") as unpacked, gzip.open(path) as source:
-        shutil.copyfileobj(source, unpacked)
-        unpacked.flush()
-        return reader(unpacked.name)
-
-
-def _read_mnist(root: Path):
-    raw = root / "MNIST" / "raw"
-    if not all((raw / file).exists() for file in MNIST_MD5):
-        try:
-            MNIST(root, download=True)
-        except Exception as error:
-            missing = [file for file in MNIST_MD5 if not (raw / file).exists()]
-            raise FPDError(
-                f"MNIST is incomplete in {raw} (missing: {', '.join(missing)}) and could not be downloaded ({error}). "
-                "Put the four *-ubyte files there, set FPD_DATA to a folder that has MNIST/raw, or use a profile "
-                "with bundled images (smoke, laptop)."
-            ) from error
-    for file, md5 in MNIST_MD5.items():
-        _verify(raw / file, "md5", md5, f"Delete {raw} to download it again.")
-    return [
-        (
-            read_image_file(str(raw / f"{part}-images-idx3-ubyte")),
-            read_label_file(str(raw / f"{part}-labels-idx1-ubyte")),
-        )
-        for part in ("train", "t10k")
-    ]
-
-
-def _verify(path: Path, algorithm: str, expected: str, remedy: str) -> None:
-    try:
-        with open(path, "rb") as file:
-            found = hashlib.file_digest(file, algorithm).hexdigest()
-    except OSError as error:
-        raise FPDError(f"{path} cannot be read ({error.strerror}). {remedy}") from error
-    if found != expected:
-        size = path.stat().st_size
-        raise FPDError(
-            f"{path} is truncated or corrupted: its {algorithm} is {found} ({size:,} bytes), expected {expected}. {remedy}"
-        )
 
 
 def augment(x: Tensor, generator: torch.Generator, degrees: float = 15.0, brightness: float = 0.1) -> Tensor:

@@ -1,4 +1,4 @@
-"""The two exceptions a caller of the kit handles."""
+"""The exceptions that a caller of the kit handles."""
 
 
 class FPDError(Exception):
@@ -7,6 +7,10 @@ class FPDError(Exception):
     The message names the thing, the value it got, what is accepted and what to do next. `python -m fpdlib`
     prints it without a traceback and exits with status 2.
     """
+
+
+class NotComputed(FPDError):
+    """A result that is not in the store, asked of a lab that may only read."""
 
 
 class BudgetExhausted(Exception):

@@ -22,12 +22,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from fpdlib import attacks
-from fpdlib.attacks import PROTOCOLS, AttackSpec, Surrogate, View
+from fpdlib.attacks import AttackSpec, Surrogate, View
 from fpdlib.data import Images, NativeInput, Splits
 from fpdlib.errors import FPDError
+from fpdlib.methods import project
 from fpdlib.network import FPD
+from fpdlib.runtime import Budget, between_steps, generator
 from fpdlib.store import replace_file
-from fpdlib.training import Budget, between_steps, generator
 
 COLUMNS = {
     "index": "int32", "label": "int16", "eps": "float32", "clean_prediction": "int16",
@@ -36,9 +37,9 @@ COLUMNS = {
 }  # fmt: skip
 
 
-def test_order(count: int) -> Tensor:
-    """The seeded order in which test images are attacked: the first n of it are the n images of every outcome."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed(0))
+def test_order(count: int, order: str = "seeded") -> Tensor:
+    """The order in which test images are attacked: the first n of it are the n images of every outcome of that order."""
+    return torch.arange(count) if order == "file" else torch.randperm(count, generator=torch.Generator().manual_seed(0))
 
 
 def evaluate(
@@ -50,18 +51,21 @@ def evaluate(
     budget: Budget | None = None,
     label: str = "",
     surrogate: Surrogate | None = None,
+    crafted: Tensor | None = None,
 ) -> tuple[pd.DataFrame, dict]:
     """Attack the first `attack.images` test images; returns the outcome and its counts.
 
-    surrogate: the network that is attacked instead, if the attack is a transfer (see `train_surrogate`).
+    surrogate: the network that is attacked instead, if the attack is a transfer (see `train_surrogate`); crafted: the
+    adversarial images of another trained network, in the order of the attack's images (see `craft`).
     partial: file for finished batches; a run that was stopped continues behind them. The second result holds
-    `forwards`, `backwards` (examples passed through the attacked network) and `seconds`.
+    `forwards`, `backwards` (examples passed through the attacked network), `seconds`, and `broken`: how many examples
+    each attempt of the method broke that those before it had left.
     Raises FPDError when more images are asked for than the test set has.
     """
     budget = budget or Budget()
-    if bool(attack.surrogate) != (surrogate is not None):
+    if bool(attack.surrogate) != (surrogate is not None or crafted is not None):
         raise FPDError(
-            f"attack {attack.name!r} has surrogate={attack.surrogate!r}; give `surrogate` exactly if it names one."
+            f"attack {attack.name!r} has surrogate={attack.surrogate!r}; give `surrogate` or `crafted` exactly if it names one."
         )
     if attack.images > len(splits.test):
         raise FPDError(
@@ -69,22 +73,25 @@ def evaluate(
         )
     model = model.eval().requires_grad_(False)
     target = NativeInput(model, model.spec.image_size) if attack.space == "native" else model
-    counts = {"forwards": 0, "backwards": 0, "seconds": 0.0}
+    counts = {"forwards": 0, "backwards": 0, "seconds": 0.0, "broken": {}}
     frames: list[pd.DataFrame] = []
     if partial is not None and partial.exists():
-        frames, counts = load_partial(partial)
+        frames, stored = load_partial(partial)
+        counts |= stored
     started = time.monotonic()
     before = counts["seconds"]
-    view = View(surrogate or target, PROTOCOLS[attack.protocol]).eval()
+    view = View(surrogate or target, attack.method.sees(attack.protocol)).eval()
     view.forwards, view.backwards = counts["forwards"], counts["backwards"]
-    order = test_order(len(splits.test))[: attack.images]
+    order = test_order(len(splits.test), attack.order)[: attack.images]
     chunks = order.split(attack.batch_size)
     with tqdm(total=len(order), desc=f"{attack.name} {label}", mininterval=2, leave=False, disable=not label) as bar:
         bar.update(sum(len(frame) for frame in frames) // len(attack.eps))
         for number in range(len(frames), len(chunks)):
             with between_steps() as stop:
                 index = chunks[number].to(splits.test.labels.device)
-                frames.append(attack_batch(target, view, splits.test, index, attack, seed * 100_003 + number))
+                first = seed * 100_003 + number
+                given = None if crafted is None else crafted[number * attack.batch_size :][: len(index)]
+                frames.append(attack_batch(target, view, splits.test, index, attack, first, counts["broken"], given))
                 counts |= {"forwards": view.forwards, "backwards": view.backwards}
                 counts["seconds"] = before + time.monotonic() - started
                 if partial is not None:
@@ -97,7 +104,8 @@ def evaluate(
     return pd.concat(frames, ignore_index=True).astype(COLUMNS), counts
 
 
-def attack_batch(target: nn.Module, view: View, test: Images, index: Tensor, attack: AttackSpec, seed: int):
+def attack_batch(target: nn.Module, view: View, test: Images, index: Tensor, attack: AttackSpec, seed: int, broken: dict,
+                 crafted: Tensor | None = None):  # fmt: skip
     """Outcome rows of one batch: climb the ladder of radii, attacking only what still stands."""
     x = test.native_batch(index) if attack.space == "native" else test.batch(index)
     y = test.labels[index]
@@ -108,17 +116,22 @@ def attack_batch(target: nn.Module, view: View, test: Images, index: Tensor, att
     best, standing = x.clone(), clean == y
     rows = []
     for eps in attack.eps:
-        for steps, step_size, restarts in attack.pgd.stages if eps > 0 else ():
-            for _ in range(max(restarts, 1)):
-                left = standing.nonzero().flatten()
-                if not len(left):
-                    break
-                seed += 1
-                adversarial = attacks.pgd(view, x[left], y[left], eps, steps, step_size, restarts > 0, seed, classes)
-                broken = predict(target, adversarial) != y[left]
-                # keep the last attempt on what stands, so that a row always describes an attacked image
-                best[left] = adversarial
-                standing[left[broken]] = False
+        for name, attempt in attack.method.attempts(eps) if eps > 0 else ():
+            left = standing.nonzero().flatten()
+            if not len(left):
+                break
+            seed += 1
+            if crafted is not None:
+                adversarial = crafted[left]
+            else:
+                adversarial = attempt(view, x[left], y[left], seed=seed, classes=classes)
+            # minimal-norm attacks may leave the ball: only what is still wrong within it counts
+            adversarial = project(adversarial, x[left], eps, attack.norm)
+            fell = predict(target, adversarial) != y[left]
+            # keep the last attempt on what stands, so that a row always describes an attacked image
+            best[left] = adversarial
+            standing[left[fell]] = False
+            broken[name] = broken.get(name, 0) + int(fell.sum())
         logits = deployed(target, best)
         delta = (best - x).flatten(1)
         rows.append(
@@ -128,7 +141,7 @@ def attack_batch(target: nn.Module, view: View, test: Images, index: Tensor, att
                     "label": y.cpu().numpy(),
                     "eps": eps,
                     "clean_prediction": clean.cpu().numpy(),
-                    "adversarial_prediction": logits.argmax(1).cpu().numpy(),
+                    "adversarial_prediction": answer(logits).cpu().numpy(),
                     "linf": delta.abs().amax(1).cpu().numpy(),
                     "l2": delta.norm(dim=1).cpu().numpy(),
                     "loss": F.cross_entropy(logits, y, reduction="none").cpu().numpy(),
@@ -139,13 +152,39 @@ def attack_batch(target: nn.Module, view: View, test: Images, index: Tensor, att
     return pd.concat(rows, ignore_index=True)
 
 
+def craft(model: FPD, splits: Splits, attack: AttackSpec, seed: int) -> tuple[Tensor, dict]:
+    """A network's adversarial images (n, 3, H, W) under an attack of one attempt, to be transferred, and its counts."""
+    model = model.eval().requires_grad_(False)
+    view = View(model, attack.method.sees(attack.protocol)).eval()
+    ((_, attempt),) = attack.method.attempts(attack.eps[-1])
+    started, images, right = time.monotonic(), [], 0
+    for number, index in enumerate(
+        test_order(len(splits.test), attack.order)[: attack.images].split(attack.batch_size)
+    ):
+        index = index.to(splits.test.labels.device)
+        x, y = splits.test.batch(index), splits.test.labels[index]
+        adversarial = attempt(view, x, y, seed=seed * 100_003 + number, classes=model.spec.num_classes)
+        images.append(project(adversarial, x, attack.eps[-1], attack.norm))
+        right += int((predict(model, images[-1]) == y).sum())
+    counts = {"forwards": view.forwards, "backwards": view.backwards, "seconds": time.monotonic() - started}
+    return torch.cat(images), counts | {"source_right": right}
+
+
 @torch.no_grad()
 def deployed(network: nn.Module, x: Tensor) -> Tensor:
     return network(x)
 
 
 def predict(network: nn.Module, x: Tensor) -> Tensor:
-    return deployed(network, x).argmax(1)
+    """The class of each image, (B,); -1 where an output is not a number, which is right for no label.
+
+    The dot-product denoising layer is cubic and unnormalised, so a large perturbation can overflow float32 in it.
+    """
+    return answer(deployed(network, x))
+
+
+def answer(logits: Tensor) -> Tensor:
+    return torch.where(logits.isnan().any(1), -1, logits.argmax(1))
 
 
 def train_surrogate(model: FPD, splits: Splits, labels: str, seed: int, epochs: int = 5) -> tuple[Surrogate, float]:
@@ -159,10 +198,11 @@ def train_surrogate(model: FPD, splits: Splits, labels: str, seed: int, epochs: 
         torch.manual_seed(seed)
         surrogate = Surrogate(3 * model.spec.image_size**2, model.spec.num_classes).to(device)
     y = images.labels if labels == "true" else predict_all(model, images)
+    answered = (y >= 0).nonzero().flatten()  # an output that is not a number teaches nothing
     optimizer = torch.optim.Adam(surrogate.parameters(), 1e-3)
     for epoch in range(epochs):
-        order = torch.randperm(len(images), generator=generator("cpu", seed, epoch)).to(device)
-        for part in order.split(100):
+        order = answered[torch.randperm(len(answered), generator=generator("cpu", seed, epoch)).to(device)]
+        for part in order.split(100) if len(order) else ():
             loss = F.cross_entropy(surrogate(images.batch(part)), y[part])
             optimizer.zero_grad()
             loss.backward()

@@ -9,9 +9,12 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from fpdlib.attacks import AttackSpec, table1_suite
+from fpdlib.adversarial import FAST, MADRY, PAPER_FGSM, PAPER_PGD, Adversary
+from fpdlib.anchor import AnchorSpec
+from fpdlib.attacks import AttackSpec
 from fpdlib.errors import choose
 from fpdlib.network import NetworkSpec
+from fpdlib.suites import table1_suite
 from fpdlib.training import Recipe, paper_recipe
 
 MNIST_FLOOR = 0.95  # clean accuracy below which a network is `undertrained` and no verdict rests on it
@@ -22,7 +25,10 @@ class Profile:
     """One scale of the same experiment. `smoke` and `laptop` use the bundled images, so they need no network.
 
     recipe: what this scale changes of Algorithm 1's recipe (length and step size of training, nothing of its logic).
-    attacks: Table 1's suite with this scale's image counts. seeds: what a plain run computes.
+    attacks: the table's suite with this scale's image counts. seeds: what a plain run computes.
+    setting: which of the paper's tables and data sets this is ('table1', and `comparison.SETTINGS`).
+    hardening, adversaries: what adversarial training changes of the recipe, and the attacks it trains against.
+    stand_in: the images are not those of the paper's data set; no number of it is comparable, no claim is tested.
     """
 
     name: str
@@ -33,6 +39,10 @@ class Profile:
     attacks: dict[str, AttackSpec]
     seeds: tuple[int, ...] = (0,)
     clean_floor: float = MNIST_FLOOR
+    setting: str = "table1"
+    hardening: dict = field(default_factory=dict)
+    adversaries: dict[str, Adversary] = field(default_factory=dict)
+    stand_in: bool = False
 
 
 # ResNet's family at a size that two processors can train: one basic block a stage, 16 to 128 channels, 0.33 M
@@ -47,6 +57,13 @@ RESNET101 = NetworkSpec(backbone="resnet101", backbone_args=(("zero_init_last", 
 SHORT = {"schedule": "one-cycle", "lr": 4e-3, "batch_size": 50}
 RUNGS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
 
+# Adversarial training (Sec. 4.2) goes on from the trained network. Two processors cannot afford the paper's 100 steps of
+# 0.01 with 100 epochs; the small profiles take few large steps from a random start, and eps grows over the first half.
+HARDENING = {"schedule": "one-cycle", "lr": 2e-3, "batch_size": 50, "weight_decay": 0.0}
+QUICK_FGSM = Adversary("fgsm", 0.3, 1, 0.3, random_start=False, warmup=0.5)
+QUICK_PGD = Adversary("pgd", 0.3, 7, 0.1, warmup=0.5)
+PAPER_ADVERSARIES = {"fgsm": PAPER_FGSM, "pgd": PAPER_PGD}
+
 PROFILES = {
     profile.name: profile
     for profile in (
@@ -54,23 +71,27 @@ PROFILES = {
             "smoke", "continuous integration: every step runs, minutes, no number is worth reading",
             "mnist-sample", SMALL, SHORT | {"epochs": 1, "images": 4500},
             table1_suite(images=100, sound_images=50, steps=20, restarts=2, rungs=RUNGS, rung_steps=20, batch_size=100),
+            hardening=HARDENING | {"epochs": 1, "images": 1500},
+            adversaries={"fgsm": QUICK_FGSM, "pgd": replace(QUICK_PGD, steps=3)},
         ),
         Profile(
             "laptop", "two processors, one to two hours a seed: numbers worth reading",
             "mnist-sample", SMALL, SHORT | {"epochs": 10},
             table1_suite(images=500, sound_images=200, steps=100, restarts=10, rungs=RUNGS, rung_steps=40, batch_size=250),
+            hardening=HARDENING | {"epochs": 15}, adversaries={"fgsm": QUICK_FGSM, "pgd": QUICK_PGD},
         ),
         Profile(
             "paper-short", "one GPU, half an hour: the paper's backbone, size and images, few epochs",
             "mnist", RESNET101, {"schedule": "one-cycle", "epochs": 2, "precision": "bfloat16"},
             table1_suite(images=1000, sound_images=500, steps=100, restarts=10, rungs=RUNGS, rung_steps=20, batch_size=500),
+            hardening={"epochs": 1, "lr": 1e-3}, adversaries={"fgsm": QUICK_FGSM, "pgd": QUICK_PGD},
         ),
         Profile(
             "paper", "one GPU over night: the paper's epochs, attacks and all test images",
             "mnist", RESNET101, {"precision": "bfloat16"},
             table1_suite(images=10000, sound_images=10000, steps=100, restarts=10, rungs=RUNGS, rung_steps=100,
                          batch_size=1000),
-            seeds=(0, 1, 2),
+            seeds=(0, 1, 2), adversaries=PAPER_ADVERSARIES,
         ),
     )
 }  # fmt: skip
@@ -83,18 +104,27 @@ def get_profile(name: str) -> Profile:
 
 @dataclass(frozen=True)
 class Variant:
-    """One network of Table 1: what it changes of the plain CNN, how it is trained, and which of that is a guess."""
+    """One network: what it changes of the plain CNN and of the recipe, and which of that is a guess.
+
+    adversary: 'fgsm' or 'pgd' for adversarial training (Sec. 4.2), which goes on from the variant `begin`.
+    """
 
     title: str
     network: dict
     phases: int = 1
     guesses: tuple[str, ...] = ()
+    training: dict = field(default_factory=dict)
+    adversary: str = ""
+    begin: str = ""
 
-    def spec(self, profile: Profile) -> NetworkSpec:
-        return replace(profile.network, **self.network)
+    def spec(self, profile: Profile) -> NetworkSpec | AnchorSpec:
+        return AnchorSpec(**self.network) if "kind" in self.network else replace(profile.network, **self.network)
 
     def recipe(self, profile: Profile) -> Recipe:
-        return paper_recipe(profile.dataset, phases=self.phases, **profile.recipe)
+        changes = profile.recipe | self.training
+        if self.adversary:
+            changes |= profile.hardening | {"adversary": profile.adversaries[self.adversary], "begin": self.begin}
+        return paper_recipe(profile.dataset, phases=self.phases, **changes)
 
     @property
     def losses(self) -> str:
@@ -162,6 +192,50 @@ VARIANTS |= {
                            BACK | FINAL | {"inner": RELEASE, "middle": "raw", "statistics": "shared"}, 2),
     "F (shared BN)": Variant("F with one set of BatchNorm statistics for all passes",
                              BACK | FINAL | {"inner": SHALLOW, "statistics": "shared"}, 2, ("d", "k")),
+}  # fmt: skip
+
+# What the text claims and no table shows (Sec. 3.1, 3.4; "applies to all block-based CNNs").
+VARIANTS |= {
+    "F (separate)": Variant("F with separate weights for F_FD and F_BD", VARIANTS["F"].network | {"sharing": "separate"}, 2,
+                            ("d", "k")),
+    "F (gaussian)": Variant("F with Gaussian non-local means", VARIANTS["F"].network | {"similarity": "gaussian"}, 2,
+                            ("d", "k")),
+    "F (no noise)": Variant("F trained without noise", VARIANTS["F"].network, 2, ("d", "k"), {"noise": 0.0}),
+}  # fmt: skip
+# Five other CNN families, at a size that two processors can train; the same in every profile.
+FAMILIES: dict[str, dict] = {
+    "DenseNet": {"backbone": "densenet121",
+                 "backbone_args": (("growth_rate", 8), ("block_config", (2, 2, 2, 2)))},
+    "RegNet": {"backbone": "regnetx_002", "backbone_args": ()},
+    "ConvNeXt": {"backbone": "convnext_atto", "backbone_args": (("depths", (1, 1, 1, 1)), ("dims", (16, 32, 64, 128)),
+                                                                ("patch_size", 2))},
+    "EfficientNet": {"backbone": "tinynet_e", "backbone_args": ()},
+    "MobileNetV3": {"backbone": "mobilenetv3_small_050", "backbone_args": ()},
+}  # fmt: skip
+for _family, _backbone in FAMILIES.items():
+    VARIANTS |= {
+        f"{_family} O": Variant(f"the plain {_family}", _backbone, 1),
+        f"{_family} F": Variant(f"FPD around {_family}", BACK | FINAL | {"inner": SHALLOW} | _backbone, 2, ("d", "k")),
+    }
+
+# Known answers (see `anchor`), trained from nothing on adversarial images alone.
+ANCHOR_RECIPE = {"optimizer": "adam", "lr": 5e-3, "batch_size": 100, "epochs": 10, "schedule": "cyclic", "noise": 0.0,
+                 "weight_decay": 0.0}  # fmt: skip
+VARIANTS |= {
+    "CNN (fast AT)": Variant("small CNN with fast adversarial training (Wong et al. 2020)", {"kind": "wong"}, 1,
+                             training=ANCHOR_RECIPE | {"adversary": FAST}),
+    "CNN (PGD AT)": Variant("small CNN with PGD training (Madry et al. 2018)", {"kind": "madry"}, 1,
+                            training=ANCHOR_RECIPE | {"adversary": MADRY, "lr": 1e-3, "epochs": 60}),
+}  # fmt: skip
+
+# Adversarially trained networks (Sec. 4.2); `ReLU` is O, the original CNN.
+VARIANTS |= {
+    f"{base}_{attack.upper()}": Variant(
+        f"{base}, adversarially trained with L-inf {attack.upper()}", VARIANTS[begin].network, 1,
+        VARIANTS[begin].guesses, adversary=attack, begin=begin,
+    )
+    for base, begin in (("O", "ReLU"), ("F", "F"))
+    for attack in ("fgsm", "pgd")
 }  # fmt: skip
 
 
@@ -247,9 +321,9 @@ def variants_of(rows=TABLE1) -> list[str]:
 
 
 def specs_table(names=None) -> pd.DataFrame:
-    """One readable line per network: what Table 1's rows are in our reading, with every guess by its letter."""
-    lines = []
-    for name in names or VARIANTS:
+    """One readable line per network (default: Table 1's) in our reading, with every guess by its letter."""
+    lines, of_table_1 = [], set(variants_of())
+    for name in names or [name for name in VARIANTS if name in of_table_1]:
         variant = VARIANTS[choose("network", name, VARIANTS)]
         spec = variant.spec(PROFILES["smoke"])
         rows = [row.name for row in TABLE1 if row.variants[0] == name]

@@ -21,12 +21,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
-from fpdlib import data, evaluation, experiments, training
-from fpdlib.errors import FPDError, choose
+from fpdlib import comparison, data, evaluation, experiments, runtime, training
+from fpdlib.attacks import AttackSpec
+from fpdlib.datasets import DATASETS
+from fpdlib.errors import FPDError, NotComputed, choose
 from fpdlib.evaluation import Rate
 from fpdlib.network import FPD, build
-from fpdlib.store import Store, key_of
-from fpdlib.training import Budget
+from fpdlib.runtime import Budget
+from fpdlib.store import Store, key_of, project_folder
 
 LIBRARIES = ("torch", "torchvision", "timm", "adversarial-robustness-toolbox", "numpy", "pandas", "scipy")
 
@@ -64,16 +66,25 @@ def provenance(device: torch.device) -> dict:
     }
 
 
+def named_network(spec: AttackSpec) -> tuple[str, str] | None:
+    """(setting, network) whose adversarial images an attack transfers, or None."""
+    return tuple(spec.surrogate.split("/", 1)) if spec.surrogate and "/" in spec.surrogate else None
+
+
 class Lab:
     """One profile with one seed on one device and store.
 
     profile: 'smoke', 'laptop', 'paper-short' or 'paper'. device: 'auto', 'cpu' or 'cuda'. store: folder, '' for the
-    default (FPD_STORE, else `store/`). budget: seconds, None for no limit. Raises FPDError on any other value.
+    default (FPD_STORE, else `store/`). budget: seconds, None for no limit. setting: which of the paper's experiments
+    (`comparison.SETTINGS`); where its data set can neither be found nor has results in the store, the bundled stand-in takes
+    its place and `profile.stand_in` says so. stored_only: compute nothing, raise NotComputed instead.
+    Raises FPDError on any other value.
     """
 
     def __init__(self, profile: str = "smoke", seed: int = 0, device: str = "auto", store: str = "",
-                 budget: float | None = None, progress: bool = True):  # fmt: skip
-        self.profile = experiments.get_profile(profile)
+                 budget: float | Budget | None = None, progress: bool = True, setting: str = "table1",
+                 stored_only: bool = False):  # fmt: skip
+        self.profile = comparison.setting(profile, setting)
         if type(seed) is not int or seed < 0:
             raise FPDError(f"seed is {seed!r}; accepted: an integer from 0.")
         if not isinstance(store, (str, os.PathLike)):
@@ -84,13 +95,40 @@ class Lab:
         self.device = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
         self.seed = seed
         self.store = Store(store)
-        self.budget = Budget(budget)
+        self.budget = budget if isinstance(budget, Budget) else Budget(budget)
         self.progress = progress
+        self.stored_only = stored_only
         code_version()  # now: the source on disk may change while a long run is under way
-        training.use_available_cpus()
+        runtime.use_available_cpus()
         self._models: dict[str, FPD] = {}
         self._surrogates: dict = {}
+        self._crafted: dict = {}
+        self._siblings: dict[str, Lab] = {setting: self}
         self._busy = False
+        here = DATASETS[self.profile.dataset].available(project_folder("data", "FPD_DATA"))
+        if not here and not any(self.store.has("networks", self.network_key(name)) for name in self.networks):
+            self.profile = comparison.setting(profile, setting, stand_in=True)  # MNIST has none, and can be downloaded
+
+    @property
+    def title(self) -> str:
+        """Profile, setting (Table 1 unnamed), seed, and whether the images are a stand-in."""
+        setting = "" if self.profile.setting == "table1" else f" {self.profile.setting}"
+        mark = f" (stand-in: {self.profile.dataset})" if self.profile.stand_in else ""
+        return f"{self.profile.name}{setting}{mark}, seed {self.seed}"
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The variants that this setting's tables need."""
+        return comparison.networks_of(self.profile.setting)
+
+    def at(self, setting: str) -> Lab:
+        """The lab of another of the paper's experiments with the same profile, seed, device, store and budget."""
+        if setting not in self._siblings:
+            other = Lab(self.profile.name, self.seed, self.device.type, self.store.root, self.budget, self.progress, setting,
+                        self.stored_only)  # fmt: skip
+            other._siblings = self._siblings
+            self._siblings[setting] = other
+        return self._siblings[setting]
 
     @functools.cached_property
     def splits(self) -> data.Splits:
@@ -106,7 +144,10 @@ class Lab:
         return experiments.VARIANTS[choose("network", name, experiments.VARIANTS)].recipe(self.profile)
 
     def network_key(self, name: str) -> str:
-        spec = {"network": self.spec(name), "recipe": self.recipe(name), "dataset": self.profile.dataset}
+        recipe = self.recipe(name)
+        spec = {"network": self.spec(name), "recipe": recipe, "dataset": self.profile.dataset}
+        if recipe.begin:
+            spec["begin"] = self.network_key(recipe.begin)
         return key_of(f"{name}-s{self.seed}", spec | {"seed": self.seed})
 
     def train(self, name: str) -> str:
@@ -114,12 +155,16 @@ class Lab:
         key = self.network_key(name)
         if self.store.has("networks", key, "model.safetensors"):
             return key
+        if self.stored_only:
+            self._begin()
         with self.store.lock(key, self.budget.remaining()):
             if self.store.has("networks", key, "model.safetensors"):
                 return key
             self._begin()
             spec, recipe, label = self.spec(name), self.recipe(name), f"{name} seed {self.seed}"
             model = build(spec, self.seed)
+            if recipe.begin:
+                model.load_state_dict(self.model(recipe.begin).state_dict())
             state = self.store.partial(key, ".safetensors")
             log = training.train(model, recipe, self.splits, self.seed, state, self.budget, label * self.progress)
             accuracy, loss, mse = training.measure(model, self.splits.test)
@@ -133,7 +178,7 @@ class Lab:
                 "network": spec,
                 "recipe": recipe,
                 "test": {"correct": round(accuracy * count), "images": count, "loss": loss, "mse": mse},
-                "best_epoch": max(log, key=lambda row: row["held_out_accuracy"])["epoch"],
+                "best_epoch": training.best_epoch(log),
                 "seconds": log[-1]["seconds"],
                 "provenance": provenance(self.device),
             }
@@ -154,6 +199,8 @@ class Lab:
 
     def _begin(self) -> None:
         """Start no further piece of work when the budget is gone; the first one always gets somewhere."""
+        if self.stored_only:
+            raise NotComputed(f"{self.title}: a result is not in the store {self.store.root}; run it without --stored.")
         if self._busy:
             self.budget.check()
         self._busy = True
@@ -197,8 +244,11 @@ class Lab:
     # ------------------------------------------------------------------------------------------ outcomes
 
     def outcome_key(self, name: str, attack: str) -> str:
-        spec = {"network": self.network_key(name), "attack": self.profile.attacks[attack]}
-        return key_of(f"{name}-s{self.seed}-{attack}", spec)
+        attacked = self.profile.attacks[attack]
+        spec = {"network": self.network_key(name), "attack": attacked}
+        if source := named_network(attacked):
+            spec["source"] = self.at(source[0]).network_key(source[1])
+        return key_of(f"{name}-s{self.seed}-{attacked.name}", spec)
 
     def outcome(self, name: str, attack: str) -> pd.DataFrame:
         """Per-example outcome of a network under one attack of the profile (see `evaluation`), computed if missing."""
@@ -214,13 +264,13 @@ class Lab:
     def _weights(self, name: str) -> str:
         return self.store.entry("networks", self._trained(name))["sha256"].get("model.safetensors", "")
 
-    def _check_weights(self, name: str, key: str) -> None:
+    def _check_weights(self, name: str, key: str, kind: str = "outcomes") -> None:
         # a network trained again elsewhere (other threads, a GPU) has other bits than the one that was attacked
-        attacked = self.store.entry("outcomes", key)["meta"].get("weights")
+        attacked = self.store.entry(kind, key)["meta"].get("weights")
         if attacked is not None and attacked != self._weights(name):
             raise FPDError(
-                f"outcome {key} was computed on other weights of {name} (SHA-256 {attacked[:12]}) than the store has now "
-                f"({self._weights(name)[:12]}). Delete {self.store.folder('outcomes', key)} to attack the present ones."
+                f"{key} was computed on other weights of {name} (SHA-256 {attacked[:12]}) than the store has now "
+                f"({self._weights(name)[:12]}). Delete {self.store.folder(kind, key)} to use the present ones."
             )
 
     def _attack(self, name: str, attack: str, key: str) -> None:
@@ -229,8 +279,14 @@ class Lab:
         partial = self.store.partial(key, ".parquet")
         label = f"{name} seed {self.seed}" * self.progress
         model = self.model(name)
-        surrogate, fit = self._surrogate(name, spec.surrogate) if spec.surrogate else (None, {})
-        frame, counts = evaluation.evaluate(model, self.splits, spec, self.seed, partial, self.budget, label, surrogate)
+        surrogate, fit, crafted = None, {}, None
+        if source := named_network(spec):
+            crafted, fit = self.at(source[0]).craft(source[1], spec)
+        elif spec.surrogate:
+            surrogate, fit = self._surrogate(name, spec.surrogate)
+        frame, counts = evaluation.evaluate(
+            model, self.splits, spec, self.seed, partial, self.budget, label, surrogate, crafted
+        )
         meta = {
             "name": name, "profile": self.profile.name, "dataset": self.profile.dataset, "seed": self.seed,
             "network": self.network_key(name), "weights": self._weights(name), "attack": spec, "counts": counts | fit,
@@ -238,6 +294,14 @@ class Lab:
         }  # fmt: skip
         self.store.write("outcomes", key, {"outcome.parquet": lambda path: frame.to_parquet(path, index=False)}, meta)
         partial.unlink(missing_ok=True)
+
+    def craft(self, name: str, spec: AttackSpec) -> tuple[torch.Tensor, dict]:
+        """Adversarial images of this lab's network for the first `spec.images` test images, to be transferred (Table 3)."""
+        key = key_of(name, {"network": self.network_key(name), "attack": spec})
+        if key not in self._crafted:
+            images, counts = evaluation.craft(self.model(name), self.splits, spec, self.seed)
+            self._crafted[key] = images, {"crafted_" + k: v for k, v in counts.items()}
+        return self._crafted[key]
 
     def _surrogate(self, name: str, labels: str):
         # trained on true labels it does not depend on the target, so one serves every network
@@ -257,6 +321,29 @@ class Lab:
         self.outcome(name, attack)
         return self.store.entry("outcomes", self.outcome_key(name, attack))["meta"]["counts"]
 
+    # ------------------------------------------------------------------------------------------ studies
+
+    def study(self, name: str, kind: str, spec, compute) -> dict[str, Path]:
+        """The files of a study of a network (`kind` and `spec` name it), computed by `compute(model)` if they are missing.
+
+        compute returns {file name: function that writes it}. Checkpoints are needed only to compute.
+        """
+        key = key_of(f"{name}-s{self.seed}-{kind}", {"network": self.network_key(name), "study": kind, "spec": spec})
+        if not self.store.has("diagnostics", key):
+            with self.store.lock(key, self.budget.remaining()):
+                if not self.store.has("diagnostics", key):
+                    self._begin()
+                    started = time.monotonic()
+                    files = compute(self.model(name))
+                    meta = {"name": name, "study": kind, "profile": self.profile.name, "setting": self.profile.setting,
+                            "dataset": self.profile.dataset, "seed": self.seed, "network": self.network_key(name),
+                            "weights": self._weights(name), "spec": spec, "seconds": time.monotonic() - started,
+                            "provenance": provenance(self.device)}  # fmt: skip
+                    self.store.write("diagnostics", key, files, meta)
+        self._check_weights(name, key, "diagnostics")
+        files = self.store.entry("diagnostics", key)["sha256"]
+        return {file: self.store.file("diagnostics", key, file) for file in files}
+
     def missing(self, names, attacks=None) -> list[tuple[str, str]]:
         """(network, attack) pairs whose outcome is not in the store."""
         attacks = attacks or self.profile.attacks
@@ -268,19 +355,22 @@ class Lab:
         ]
 
     def run(self, names=None, attacks=None) -> None:
-        """Train and attack these networks (default: all of Table 1), with one progress bar; skips what is there."""
-        names = list(names or experiments.variants_of())
+        """Train and attack these networks (default: all of the setting), with one progress bar; skips what is there."""
+        names = list(names or self.networks)
         for attack in attacks or ():
             choose("attack", attack, self.profile.attacks)
         todo = self.missing(names, attacks)
         if not todo:
-            print(f"{len(names)} networks, {self.profile.name}, seed {self.seed}: all from the store")
+            print(f"{len(names)} networks, {self.title}: all from the store")
             return
-        self.progress, before = False, self.progress
-        bar = tqdm(todo, desc=f"{self.profile.name} seed {self.seed}", mininterval=2, disable=not before)
+        before = {lab: lab.progress for lab in self._siblings.values()}
+        bar = tqdm(todo, desc=self.title, mininterval=10, disable=not self.progress)
+        for lab in before:  # one bar, also for networks of other settings
+            lab.progress = False
         try:
             for name, attack in bar:
-                bar.set_postfix_str(f"{name} {attack}", refresh=True)
+                bar.set_postfix_str(f"{name} {attack}", refresh=False)
                 self.outcome(name, attack)
         finally:
-            self.progress = before
+            for lab in self._siblings.values():
+                lab.progress = before.get(lab, before[self])

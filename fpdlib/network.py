@@ -14,19 +14,17 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
-import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
+from fpdlib.backbone import ACTIVATIONS, STAGES, build_backbone, probe, resolve_stage, stage_modules
 from fpdlib.errors import FPDError, choose
 
-ACTIVATIONS = {"relu": nn.ReLU, "elu": nn.ELU}  # ELU with alpha = 1 (Sec. 3.3, last paragraph)
 DENOISERS = ("plain", "bottleneck", "xie")
 BACK_INPUTS = ("restored", "average", "flip", "middle")
-STAGES = ("stem", "stage1", "stage2", "stage3", "stage4")
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,8 @@ class NetworkSpec:
     activation: 'relu' or 'elu'; squeeze: 'none' or 'tanh' on the logits (Sec. 3.3, Fig. 3).
     statistics: BatchNorm running statistics: 'per_pass' (one set for the front and one for the back pass, untouched by
         the second training phase) or 'shared' (one set for all passes: the released code).
+    similarity: weights of the non-local mean: 'dot' (the paper's dot product) or 'gaussian' (softmax of it, Sec. 3.1).
+    sharing: 'shared' (F_FD and F_BD have the same weights, Sec. 3.1) or 'separate'.
     decoder_width: channels of the pyramid (256 in the release for ResNets); dropout: before the classifier, in [0, 1).
     """
 
@@ -62,6 +62,8 @@ class NetworkSpec:
     statistics: str = "per_pass"
     decoder_width: int = 256
     dropout: float = 0.0
+    similarity: str = "dot"
+    sharing: str = "shared"
 
     def __post_init__(self):
         choose("denoiser", self.denoiser, DENOISERS)
@@ -71,6 +73,10 @@ class NetworkSpec:
         choose("activation", self.activation, ACTIVATIONS)
         choose("squeeze", self.squeeze, ("none", "tanh"))
         choose("statistics", self.statistics, ("per_pass", "shared"))
+        choose("similarity", self.similarity, ("dot", "gaussian"))
+        choose("sharing", self.sharing, ("shared", "separate"))
+        if self.sharing == "separate" and self.classifier != "back":
+            raise FPDError("sharing is 'separate' but classifier is 'front': without a back module nothing is shared.")
         if self.classifier == "back" and not self.restoration:
             raise FPDError(
                 "classifier is 'back' but restoration is False: the back module reads the restored image. "
@@ -105,6 +111,15 @@ def released(backbone: str = "resnet101", **changes) -> NetworkSpec:
     return replace(spec, **changes)
 
 
+def gaussian_non_local_mean(x: Tensor) -> Tensor:
+    """Non-local mean with Gaussian weights, y_i = sum_j softmax_j(x_i . x_j / sqrt(C)) x_j: what Sec. 3.1 replaces.
+
+    x: (B, C, H, W). Returns the same. The scale 1 / sqrt(C) keeps the softmax from picking one pixel; it is ours.
+    """
+    flat = x.flatten(2).transpose(1, 2)  # (B, HW, C)
+    return F.scaled_dot_product_attention(flat, flat, flat).transpose(1, 2).reshape_as(x)
+
+
 def non_local_mean(x: Tensor, source: Tensor | None = None) -> Tensor:
     """Dot-product non-local mean (Sec. 3.1): y_i = (1 / HW) * sum_j (s_i . s_j) x_j, with s = `source` (default x).
 
@@ -134,8 +149,9 @@ class DenoisingLayer(nn.Module):
     'xie' through a 1x1 convolution and a BatchNorm whose scale starts at zero (Xie et al. 2019, Sec. 4).
     """
 
-    def __init__(self, channels: int, kind: str):
+    def __init__(self, channels: int, kind: str, similarity: str = "dot"):
         super().__init__()
+        self.mean = gaussian_non_local_mean if similarity == "gaussian" else non_local_mean
         self.transform = nn.Identity()
         if kind == "bottleneck":
             self.transform = nn.Conv2d(channels, channels, 1)
@@ -145,7 +161,7 @@ class DenoisingLayer(nn.Module):
             self.transform = nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.transform(non_local_mean(x))
+        return x + self.transform(self.mean(x))
 
 
 class Trunk(nn.Module):
@@ -234,8 +250,12 @@ class FPD(nn.Module):
         paths = [resolve_stage(name, stages, backbone, spec) for name in spec.inner]
         if len(set(paths)) < len(paths):
             raise FPDError(f"inner is {spec.inner!r}: two entries name the same module. Name each stage once.")
-        denoisers = {path: DenoisingLayer(channels[path], spec.denoiser) for path in paths}
-        self.trunk = Trunk(backbone, stages, denoisers)
+
+        def trunk(backbone: nn.Module) -> Trunk:
+            layers = {path: DenoisingLayer(channels[path], spec.denoiser, spec.similarity) for path in paths}
+            return Trunk(backbone, stages, layers)
+
+        self.trunk = trunk(backbone)
         pyramid = [channels[stages[name]] for name in STAGES[1:]]
         reduction = spec.image_size // sizes[stages["stage1"]]
         self.decoder = RestorationDecoder(pyramid, spec.decoder_width, reduction) if spec.restoration else None
@@ -244,9 +264,10 @@ class FPD(nn.Module):
                 f"image_size is {spec.image_size}: doubling the {sizes[stages['stage1']]}-pixel features of stage 1 "
                 "cannot restore it. Choose a multiple of 32."
             )
+        self.back_trunk = trunk(build_backbone(spec)) if spec.sharing == "separate" else None
         # One set of running statistics per pass, weights shared (Sec. 3.1 shares "the parameters").
         self.back_statistics = nn.Module()
-        if spec.classifier == "back" and spec.statistics == "per_pass":
+        if spec.classifier == "back" and spec.statistics == "per_pass" and self.back_trunk is None:
             for name, buffer in self.trunk.named_buffers():
                 self.back_statistics.register_buffer(name.replace(".", ":"), buffer.clone())
 
@@ -276,6 +297,8 @@ class FPD(nn.Module):
         return restored + non_local_mean(restored)
 
     def _back(self, x: Tensor) -> Tensor:
+        if self.back_trunk is not None:
+            return self.back_trunk(x)[1]
         if self.spec.statistics == "shared":
             return self.trunk(x)[1]
         buffers = {name.replace(":", "."): buffer for name, buffer in self.back_statistics.named_buffers()}
@@ -288,7 +311,7 @@ class FPD(nn.Module):
         Those passes see restored images, which a deployed network never gets as input; mixing them in makes the
         statistics match neither. The release ('shared') mixes them.
         """
-        norms = [m for m in self.trunk.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        norms = [m for m in self.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         if self.spec.statistics == "shared":
             norms = []
         momenta = [norm.momentum for norm in norms]
@@ -311,96 +334,14 @@ class FPD(nn.Module):
         return self.squeeze(self.pre_squeeze(x))
 
 
-def build_backbone(spec: NetworkSpec) -> nn.Module:
-    """The timm CNN of a spec, with the spec's activation everywhere (`act_layer`)."""
-    if not timm.is_model(spec.backbone):
-        near = ", ".join(timm.list_models(f"*{spec.backbone[:6]}*")[:8]) or "none"
-        raise FPDError(f"backbone is {spec.backbone!r}, which timm does not have; close names: {near}.")
-    arguments = dict(spec.backbone_args)
-    if spec.dropout:
-        arguments["drop_rate"] = spec.dropout
-    try:
-        return timm.create_model(
-            spec.backbone, num_classes=spec.num_classes, act_layer=ACTIVATIONS[spec.activation], **arguments
-        )
-    except TypeError as error:
-        raise FPDError(
-            f"backbone {spec.backbone!r} cannot be built with {arguments} and a chosen activation: {error}. "
-            "FPD needs a block-based CNN such as resnet18, densenet121, regnetx_002, convnext_atto."
-        ) from error
+def build(spec, seed: int) -> nn.Module:
+    """The network of a spec with weights drawn from `seed`; the caller's random state is left as it was.
 
-
-def stage_modules(backbone: nn.Module, spec: NetworkSpec) -> dict[str, str]:
-    """Stage name -> module path. Stages 1-4 are timm's last four feature levels; 'stem' is what comes before them."""
-    info = getattr(backbone, "feature_info", None)
-    entries = list(getattr(info, "info", info) or [])
-    modules = dict(backbone.named_modules())
-    paths = [entry["module"] for entry in entries if entry.get("module") in modules]
-    if len(paths) < 4 or not hasattr(backbone, "forward_head"):
-        raise FPDError(
-            f"backbone is {spec.backbone!r}, which has {len(paths)} feature stages; FPD needs at least 4. "
-            "Choose a block-based CNN such as resnet18, densenet121, regnetx_002, convnext_atto, vgg11_bn."
-        )
-    stages = dict(zip(STAGES[1:], paths[-4:], strict=True))
-    # ResNets end their stem with max-pooling, after the level that timm lists (and the release counts it so).
-    pooled = isinstance(modules.get("maxpool"), nn.MaxPool2d)
-    stages["stem"] = "maxpool" if pooled else (paths[-5] if len(paths) > 4 else "stem")
-    if stages["stem"] not in modules:
-        del stages["stem"]
-    return stages
-
-
-def resolve_stage(name: str, stages: dict[str, str], backbone: nn.Module, spec: NetworkSpec) -> str:
-    path = stages.get(name, name)
-    if path not in dict(backbone.named_modules()) or not path:
-        raise FPDError(f"inner names {name!r}, which {spec.backbone} does not have; accepted: {', '.join(stages)}.")
-    return path
-
-
-def probe(backbone: nn.Module, stages: dict[str, str], spec: NetworkSpec) -> tuple[dict[str, int], dict[str, int]]:
-    """Channels and side length of every stage (and named inner module), measured by one pass over a blank image."""
-    channels: dict[str, int] = {}
-    sizes: dict[str, int] = {}
-
-    def record(path):
-        def hook(module, inputs, output):
-            if output.dim() != 4:
-                raise FPDError(
-                    f"backbone is {spec.backbone!r}, whose {path} gives {tuple(output.shape)} and not (B, C, H, W). "
-                    "FPD needs a block-based CNN such as resnet18, densenet121, regnetx_002, convnext_atto."
-                )
-            channels[path], sizes[path] = output.shape[1], output.shape[-1]
-
-        return hook
-
-    wanted = {*stages.values(), *(resolve_stage(name, stages, backbone, spec) for name in spec.inner)}
-    handles = [backbone.get_submodule(path).register_forward_hook(record(path)) for path in wanted]
-    backbone.eval()
-    try:
-        with torch.no_grad():
-            backbone(torch.zeros(1, 3, spec.image_size, spec.image_size))
-    except (RuntimeError, AssertionError) as error:  # torch's and timm's own complaints about the size
-        raise FPDError(
-            f"image_size is {spec.image_size}, which {spec.backbone} cannot process ({error}). Use a larger size."
-        ) from error
-    finally:
-        for handle in handles:
-            handle.remove()
-        backbone.train()
-    pyramid = [sizes[stages[name]] for name in STAGES[1:]]
-    if spec.image_size < 32 or any(a <= b for a, b in pairwise(pyramid)):
-        raise FPDError(
-            f"image_size is {spec.image_size}: {spec.backbone}'s stages come out {pyramid} pixels wide, so it is too "
-            "deep for these images. Use at least 32 pixels, with every stage smaller than the one before."
-        )
-    return channels, sizes
-
-
-def build(spec: NetworkSpec, seed: int) -> FPD:
-    """The network of a spec with weights drawn from `seed`; the caller's random state is left as it was."""
+    spec: a `NetworkSpec`, or any other spec with a method `build` (see `anchor`).
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return FPD(spec)
+        return FPD(spec) if isinstance(spec, NetworkSpec) else spec.build()
 
 
 def cost(spec: NetworkSpec) -> dict[str, float]:

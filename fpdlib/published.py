@@ -22,7 +22,7 @@ def load(table: str | int | None = None) -> pd.DataFrame:
     """Numbers of one table ('1' to '4', 'text') or of all; `printed` keeps the digits as the paper has them."""
     if table is not None:
         choose("table", str(table), TABLES)
-    files = sorted(FOLDER.glob("*.csv"))
+    files = [FOLDER / f"{name}.csv" for name in ("table1", "table2", "table3", "table4", "text")]
     frame = pd.concat([pd.read_csv(file, dtype=str, keep_default_na=False) for file in files], ignore_index=True)
     frame["printed"] = frame["value"]
     frame["value"] = frame["value"].astype(float)

@@ -5,22 +5,16 @@ Functions take a list of `Lab`s, one per seed of one profile. Accuracies are per
 
 from __future__ import annotations
 
-import re
-import shutil
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
 
-from fpdlib import attacks, evaluation, experiments, published
-from fpdlib.errors import FPDError
+from fpdlib import attacks, evaluation, experiments, methods, published
 from fpdlib.experiments import EXPLORATIONS, TABLE1, Exploration
 from fpdlib.lab import Lab
-from fpdlib.store import Store, replace_file, writing
+from fpdlib.measures import available, clean, combine, compare, measurement
 
-SIGNIFICANCE = 0.05
 MEASURES = {
     "white-box": "white-box, published protocol",
     "transfer-oracle": "transfer, published protocol",
@@ -30,44 +24,6 @@ MEASURES = {
 
 
 # ---------------------------------------------------------------------------------------------- numbers
-
-
-def scores(lab: Lab, name: str, attack: str) -> pd.Series:
-    """Per image: robust or not at the attack's epsilon; for a ladder, the area under the robustness curve.
-
-    `sound-pgd` counts an image as robust only if no attack of the suite broke it at that epsilon or below: a wide ball
-    with a rugged loss can hide from one attack what a smaller radius or a transfer finds.
-    """
-    if attack != "sound-pgd":
-        return evaluation.curve_score(lab.outcome(name, attack)).astype(float)
-    standing = [evaluation.robust(lab.outcome(name, other)).iloc[:, -1] for other in lab.profile.attacks]
-    images = evaluation.robust(lab.outcome(name, attack)).index
-    return pd.concat([hits.loc[images] for hits in standing], axis=1).all(axis=1).astype(float)
-
-
-def available(labs: list[Lab], *names: str) -> list[Lab]:
-    """The labs that have every outcome of these networks; if none has, the first, which will compute them."""
-    return [lab for lab in labs if not lab.missing(names)] or labs[:1]
-
-
-def measurement(labs: list[Lab], name: str, attack: str) -> dict:
-    """Mean over seeds in percent, Wilson 95 % interval at n images (of the mean), and the range over seeds."""
-    labs = available(labs, name)
-    per_seed = [scores(lab, name, attack) for lab in labs]
-    values = [float(s.mean()) for s in per_seed]
-    mean, n = float(np.mean(values)), len(per_seed[0])
-    interval = evaluation.rate(np.arange(n) < round(mean * n))
-    return {
-        "value": 100 * mean, "n": n, "low": 100 * interval.low, "high": 100 * interval.high,
-        "seeds": len(labs), "seed_min": 100 * min(values), "seed_max": 100 * max(values),
-    }  # fmt: skip
-
-
-def clean(labs: list[Lab], name: str) -> dict:
-    labs = available(labs, name)
-    rates = [lab.clean(name) for lab in labs]
-    return {"value": 100 * float(np.mean([r.value for r in rates])), "n": rates[0].n,
-            "undertrained": any(lab.undertrained(name) for lab in labs)}  # fmt: skip
 
 
 def table1(labs: list[Lab], rows=TABLE1) -> pd.DataFrame:
@@ -122,6 +78,24 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     return frame if frame["section"].nunique() > 1 else frame.drop(columns="section").set_index("row")
 
 
+def protocol_table(labs: list[Lab]) -> pd.DataFrame:
+    """Table 1's white-box point in all three protocols, a line per network; labs of the setting 'protocols' (percent)."""
+    lines = []
+    for name in experiments.variants_of():
+        line = {"network": name, "seeds": len(available(labs, name)), "clean": clean(labs, name)["value"]}
+        line["undertrained"] = clean(labs, name)["undertrained"]
+        for attack, words in (("white-box", "published"), ("current", "current"), ("sound", "sound")):
+            found = measurement(labs, name, attack)
+            line |= {
+                words: found["value"],
+                f"{words} low": found["low"],
+                f"{words} high": found["high"],
+                f"{words} n": found["n"],
+            }
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
 def caption(labs: list[Lab]) -> str:
     """What a reader has to know of a table's numbers, in one sentence."""
     profile, attacks = labs[0].profile, labs[0].profile.attacks
@@ -136,55 +110,6 @@ def caption(labs: list[Lab]) -> str:
 
 
 # ---------------------------------------------------------------------------------------------- verdicts
-
-
-def masked(labs: list[Lab], name: str) -> bool:
-    """Whether the published attack leaves clearly more (95 % intervals apart) than the worst case over the suite.
-
-    Its gradients then hide adversarial examples that exist, and its curve, which comes from gradients, is an upper bound.
-    """
-    return measurement(labs, name, "white-box")["low"] > measurement(labs, name, "sound-pgd")["high"]
-
-
-def compare(labs: list[Lab], better: str, worse: str, attack: str) -> dict:
-    """One asserted pair under one measure: paired difference on the same images, and holds / does not hold / not decided.
-
-    Undecided when a network is undertrained, when the higher curve belongs to a network with masked gradients, when
-    p >= 0.05 or the 95 % interval of the mean contains 0, or when not every seed has the same sign. Scores are averaged
-    per image over the seeds that both networks have before the test.
-    """
-    labs = available(labs, better, worse)
-    a = [scores(lab, better, attack) for lab in labs]
-    b = [scores(lab, worse, attack) for lab in labs]
-    difference = evaluation.paired(sum(a) / len(a), sum(b) / len(b))
-    signs = {np.sign(float((x - y).mean())) for x, y in zip(a, b, strict=True)}
-    # ranks and means can disagree on a skewed difference; a verdict needs both
-    clear = difference.p < SIGNIFICANCE and (difference.low > 0 or difference.high < 0)
-    winner = better if difference.value > 0 else worse
-    weak = [name for name in (better, worse) if clean(labs, name)["undertrained"]]
-    if weak:
-        verdict, reason = "not decided", f"undertrained: {', '.join(weak)}"
-    elif attack == "curve" and masked(labs, winner):
-        verdict, reason = "not decided", f"masked gradients: {winner}"
-    elif not clear:
-        floor = max(float(s.mean()) for s in (*a, *b)) < 0.02
-        verdict, reason = "not decided", "both at the floor" if floor else "no significant difference"
-    elif len(signs) > 1:
-        verdict, reason = "not decided", "seeds disagree"
-    else:
-        verdict, reason = ("holds", "") if difference.value > 0 else ("does not hold", "opposite order")
-    return {
-        "better": better, "worse": worse, "measure": attack, "difference": 100 * difference.value,
-        "low": 100 * difference.low, "high": 100 * difference.high, "p": difference.p, "n": difference.n,
-        "seeds": len(labs), "verdict": verdict, "reason": reason,
-    }  # fmt: skip
-
-
-def combine(verdicts: list[str]) -> str:
-    """A claim of several pairs holds if all hold, fails if one fails, and is undecided otherwise."""
-    if all(v == "holds" for v in verdicts):
-        return "holds"
-    return "does not hold" if "does not hold" in verdicts else "not decided"
 
 
 def comparisons(labs: list[Lab], exploration: Exploration) -> pd.DataFrame:
@@ -331,7 +256,7 @@ def plot_restored(lab: Lab, name: str = "F", eps: float = 0.1, count: int = 10) 
     index = evaluation.test_order(len(test))[:count].to(lab.device)
     x, y = test.batch(index), test.labels[index]
     view = attacks.View(model, "pre-squeeze").eval()
-    attacked = attacks.pgd(view, x, y, eps, 40, None, True, lab.seed, lab.profile.network.num_classes)
+    attacked = methods.pgd(view, x, y, eps, 40, None, True, lab.seed, lab.profile.network.num_classes)
     with torch.no_grad():
         pictures = {
             "input": x, "restored": model.front(x).restored,
@@ -348,78 +273,3 @@ def plot_restored(lab: Lab, name: str = "F", eps: float = 0.1, count: int = 10) 
                 ax.set_title(f"says {answer}", fontsize=8, color="black" if answer == label else "red", pad=2)
         row[0].set_ylabel(title, fontsize=8, rotation=0, ha="right", va="center")
     return figure
-
-
-# ---------------------------------------------------------------------------------------------- results folder
-
-
-def publish(labs: list[Lab], folder: Path) -> Path:
-    """Write Table 1's tables, figures and per-example evidence under `folder/<profile>`; returns that folder."""
-    target = folder / labs[0].profile.name
-    for part in ("tables", "figures"):
-        with writing(target):
-            (target / part).mkdir(parents=True, exist_ok=True)
-    table, decided = table1(labs), verdicts(labs)
-    pairs = pd.concat([comparisons(labs, e) for e in EXPLORATIONS], ignore_index=True)
-    networks = experiments.variants_of()
-    curves = pd.concat([curve_points(labs, name).assign(network=name) for name in networks], ignore_index=True)
-    with writing(target):
-        for name, frame in {"table1": table, "explorations": decided, "pairs": pairs, "curves": curves}.items():
-            frame.to_csv(target / "tables" / f"{name}.csv", index=False, float_format="%.6g")
-        for name, frame in {"table1": readable(table), "explorations": decided, "headline": headline(labs)}.items():
-            text = f"{caption(labs)}\n\n{frame.to_markdown(index=False)}\n"
-            (target / "tables" / f"{name}.md").write_text(text)
-        for number, exploration in enumerate(EXPLORATIONS, 1):
-            names = dict.fromkeys(n for pair in exploration.pairs + exploration.readings for n in pair)
-            figure = plot_curves(labs, names, exploration.section)
-            figure.savefig(target / "figures" / f"curve-{number}.png", dpi=110)
-            plt.close(figure)
-        if labs[0].store.has("networks", labs[0].network_key("F"), "model.safetensors"):
-            figure = plot_restored(labs[0])
-            figure.savefig(target / "figures" / "restored.png", dpi=110)
-            plt.close(figure)
-    export_evidence(labs, target / "store")
-    return target
-
-
-def include(page: Path) -> bool:
-    """Refresh the parts of a Markdown page between `<!-- begin FILE -->` and `<!-- end -->` from those files.
-
-    Paths are relative to the page. Returns whether the page changed. Raises FPDError if a file is missing.
-    """
-
-    def fresh(match: re.Match) -> str:
-        source = page.parent / match[1]
-        if not source.exists():
-            raise FPDError(f"{page} includes {match[1]}, which does not exist; run the command that writes it first.")
-        return f"<!-- begin {match[1]} -->\n{source.read_text().strip()}\n<!-- end -->"
-
-    if not page.exists():
-        raise FPDError(f"{page} does not exist; run this in the project's root, or name the Markdown files to refresh.")
-    before = page.read_text()
-    after = re.sub(r"<!-- begin (\S+) -->.*?<!-- end -->", fresh, before, flags=re.DOTALL)
-    if after != before:
-        replace_file(page, lambda path: path.write_text(after))
-    return after != before
-
-
-def export_evidence(labs: list[Lab], folder: Path) -> None:
-    """Copy what the tables rest on (outcomes, training logs, provenance) into a store without checkpoints."""
-    if folder.resolve() == labs[0].store.root.resolve():
-        return  # the tables were made from the evidence itself
-    evidence = Store(folder)
-    for lab in labs:
-        for name in experiments.variants_of():
-            if lab.missing([name]):
-                continue
-            keys = [("networks", lab.network_key(name))]
-            keys += [("outcomes", lab.outcome_key(name, attack)) for attack in lab.profile.attacks]
-            for kind, key in keys:
-                source, target = lab.store.folder(kind, key), evidence.folder(kind, key)
-                with writing(target):
-                    target.mkdir(parents=True, exist_ok=True)
-                    for file in sorted(source.iterdir(), key=lambda path: path.name == "entry.json"):  # it comes last
-                        if file.suffix != ".safetensors":
-                            shutil.copyfile(file, target / file.name)
-    for leftover in ("partial", "locks"):
-        shutil.rmtree(evidence.root / leftover, ignore_errors=True)

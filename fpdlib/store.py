@@ -4,6 +4,7 @@
       STORE                        version of the layout
       networks/<name>-<hash>/      entry.json, model.safetensors, log.csv
       outcomes/<name>-<hash>/      entry.json, outcome.parquet
+      diagnostics/<name>-<hash>/   entry.json, and the tables and pictures of one study of a network
       partial/<name>-<hash>.*      what an interrupted run continues from
       locks/
 
@@ -29,7 +30,7 @@ from filelock import FileLock, Timeout
 from fpdlib.errors import FPDError
 
 VERSION = 1
-KINDS = ("networks", "outcomes")
+KINDS = ("networks", "outcomes", "diagnostics")
 
 
 def project_folder(name: str, variable: str) -> Path:
@@ -49,7 +50,10 @@ def plain(value):
     therefore never change; a test pins the hashes.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: (getattr(value, f.name), f.default) for f in dataclasses.fields(value)}
+        # a field that was renamed goes on under the name it was first hashed as
+        fields = {
+            f.metadata.get("hashed_as", f.name): (getattr(value, f.name), f.default) for f in dataclasses.fields(value)
+        }
         changed = {name: plain(given) for name, (given, default) in fields.items() if given != default}
         return {"type": type(value).__name__, **changed}
     if isinstance(value, dict):

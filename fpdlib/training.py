@@ -7,35 +7,32 @@ stopped and continued ends with the same bits (on the CPU, with the same number 
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from fpdlib.adversarial import Adversary, adversarial_step, craft
 from fpdlib.data import Images, Splits, augment
 from fpdlib.errors import BudgetExhausted, FPDError, choose
 from fpdlib.network import FPD
-from fpdlib.store import replace_file
+from fpdlib.resume import load_state, save_state, set_lr
+from fpdlib.runtime import Budget, between_steps, generator
 
 OPTIMIZERS = {"adamax": torch.optim.Adamax, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 SAVE_EVERY = 20.0  # seconds between saved states: what a killed run can lose
-SUMS = ("steps", "gated", "images", "correct", "loss", "ce", "mse", "ce_second", "mse_second")
+SUMS = (
+    "steps", "gated", "images", "correct", "loss", "ce", "mse", "ce_second", "mse_second", "ce_adversarial",
+    "correct_adversarial",
+)  # fmt: skip
 LOG = (
-    "epoch", "loss", "ce", "mse", "ce_second", "mse_second", "gate_share", "train_accuracy",
+    "epoch", "loss", "ce", "mse", "ce_second", "mse_second", "ce_adversarial", "gate_share", "train_accuracy",
+    "adversarial_accuracy",
     "held_out_accuracy", "held_out_loss", "held_out_mse", "lr", "seconds",
 )  # fmt: skip
 
@@ -53,8 +50,10 @@ class Recipe:
     clip: largest gradient norm. images: train on that many of the training images (None: all).
     selection: choose the epoch on 'held-out' training images, or on 'test' as the release does (not sound, offered for
         comparison). patience: epochs without improvement before stopping.
+    adversary: adversarial training instead of Algorithm 1's steps (Sec. 4.2); begin: the network whose weights it starts
+        from ('' from scratch); the epoch is then chosen on held-out accuracy under that adversary.
     schedule: 'plateau' (x0.1 after `plateau` epochs without a better loss), 'one-cycle' (10 % warm-up, cosine to zero)
-        or 'constant'. precision: 'float32' or 'bfloat16' (autocast).
+        'cyclic' (linear up over 40 %, linear down to zero) or 'constant'. precision: 'float32' or 'bfloat16' (autocast).
     """
 
     name: str = "paper"
@@ -78,12 +77,14 @@ class Recipe:
     selection: str = "held-out"
     augment: bool = False
     precision: str = "float32"
+    adversary: Adversary | None = None
+    begin: str = ""
 
     def __post_init__(self):
         choose("phases", self.phases, (1, 2))
         choose("gate", self.gate, ("step", "latch", "none"))
         choose("optimizer", self.optimizer, OPTIMIZERS)
-        choose("schedule", self.schedule, ("plateau", "one-cycle", "constant"))
+        choose("schedule", self.schedule, ("plateau", "one-cycle", "cyclic", "constant"))
         choose("selection", self.selection, ("held-out", "test"))
         choose("precision", self.precision, ("float32", "bfloat16"))
         for name in ("lr", "batch_size", "epochs", "clip", "patience"):
@@ -106,7 +107,7 @@ PAPER_SILENT = {
 
 def paper_recipe(dataset: str = "mnist", **changes) -> Recipe:
     """Algorithm 1; values on which the text is silent (`PAPER_SILENT`) are the release's for this dataset."""
-    family = dataset.removesuffix("-sample")
+    family = dataset.split("-")[0]  # its samples, stand-ins and other splits are trained alike
     values = {
         "mnist": {},
         "svhn": {"optimizer": "adam", "lr": 1e-4, "weight_decay": 0.0, "clip": 5.0},
@@ -122,47 +123,8 @@ def paper_recipe(dataset: str = "mnist", **changes) -> Recipe:
 
 def released_recipe(dataset: str = "mnist", **changes) -> Recipe:
     """`paper_recipe` plus what only the release does: augmentation on MNIST and Caltech, epochs chosen on test images."""
-    family = dataset.removesuffix("-sample")
+    family = dataset.split("-")[0]
     return paper_recipe(dataset, **{"name": "released", "augment": family != "svhn", "selection": "test", **changes})
-
-
-class Budget:
-    """A wall-clock limit in seconds from now (None: no limit); `check` raises BudgetExhausted when it has passed."""
-
-    def __init__(self, seconds: float | None = None):
-        self.deadline = math.inf if seconds is None else time.monotonic() + seconds
-
-    def remaining(self) -> float:
-        """Seconds left, at least 0; -1 without a limit (as locks count patience)."""
-        return -1 if self.deadline == math.inf else max(self.deadline - time.monotonic(), 0)
-
-    def expired(self) -> bool:
-        return time.monotonic() > self.deadline
-
-    def check(self) -> None:
-        if self.expired():
-            raise BudgetExhausted
-
-
-@contextmanager
-def between_steps() -> Iterator[threading.Event]:
-    """Hold back Ctrl-C and SIGTERM until the running step is finished, so that no half-updated state is saved."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    signals = (signal.SIGINT, signal.SIGTERM)
-    previous = {number: signal.signal(number, lambda *_: stop.set()) for number in signals}
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def use_available_cpus() -> None:
-    """As many threads as processors this process may use; more would fight, also with other users."""
-    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def step(model: FPD, optimizer, recipe: Recipe, x: Tensor, y: Tensor, noise: Tensor, latched: bool) -> dict:
@@ -196,6 +158,47 @@ def step(model: FPD, optimizer, recipe: Recipe, x: Tensor, y: Tensor, noise: Ten
         update(model, optimizer, recipe, recipe.alpha1 * l1 + recipe.alpha2_second * l2)  # line 17
         result |= {"ce_second": l1, "mse_second": l2}
     return result
+
+
+def strength(recipe: Recipe, progress: float) -> float:
+    """Share of the adversary's eps at this point of the training (its warm-up)."""
+    return min(progress / recipe.adversary.warmup, 1.0) if recipe.adversary.warmup else 1.0
+
+
+def harden(model: FPD, optimizer, recipe: Recipe, x, y, noise, draws, scale: float) -> dict:
+    """One step of adversarial training: craft, then one update on clean and adversarial images together."""
+    autocast = torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16")
+    with autocast:
+        adversarial = craft(model, x, y, recipe.adversary, draws, scale)
+        result = adversarial_step(model, recipe, x, y, noise, adversarial)
+    update(model, optimizer, recipe, result["loss"])
+    return result
+
+
+def resist(
+    model: FPD, adversary: Adversary, images: Images, seed: int, count: int = 500, batch_size: int = 250
+) -> float:
+    """Accuracy under the training adversary (or PGD) on the first `count` of these images, by which epochs are compared."""
+    correct, judge = 0, replace(adversary, labels="true")
+    if adversary.select == "pgd":
+        judge = Adversary("judge", adversary.eps, 10, adversary.eps / 4)
+    for number, part in enumerate(torch.arange(min(count, len(images)), device=images.labels.device).split(batch_size)):
+        x, y = images.batch(part), images.labels[part]
+        draws = generator(x.device, seed, number)
+        adversarial = craft(model, x, y, judge, draws)
+        model.eval()
+        with torch.no_grad():
+            correct += int((model(adversarial).argmax(1) == y).sum())
+        model.train()
+    return correct / min(count, len(images))
+
+
+def passes(recipe: Recipe) -> dict[str, float]:
+    """Forward and backward passes through the network per training image and epoch (gated steps not deducted)."""
+    if recipe.adversary is None:
+        return {"forward": float(recipe.phases), "backward": float(recipe.phases)}
+    crafting = recipe.adversary.steps
+    return {"forward": 2.0 + crafting, "backward": 2.0 + crafting}
 
 
 def update(model: FPD, optimizer, recipe: Recipe, loss: Tensor) -> None:
@@ -272,8 +275,8 @@ def train(
             order = torch.randperm(len(images), generator=generator("cpu", seed, run["epoch"])).to(device)
             while run["step"] < steps:
                 done = run["epoch"] * steps + run["step"]
-                if recipe.schedule == "one-cycle":
-                    set_lr(optimizer, recipe.lr * one_cycle(done / (recipe.epochs * steps)))
+                if recipe.schedule in CYCLES:
+                    set_lr(optimizer, recipe.lr * CYCLES[recipe.schedule](done / (recipe.epochs * steps)))
                 draws = generator(device, seed, run["epoch"], run["step"])
                 torch.manual_seed(int(draws.initial_seed() % 2**63))  # dropout
                 index = order[run["step"] * recipe.batch_size :][: recipe.batch_size]
@@ -282,7 +285,11 @@ def train(
                     x = augment(x, draws)
                 x = x.contiguous(memory_format=torch.channels_last)
                 noise = (torch.rand(x.shape, generator=draws, device=device) * 2 - 1) * recipe.noise  # lines 3-5
-                result = step(model, optimizer, recipe, x, y, noise, run["latched"])
+                if recipe.adversary is not None and run["epoch"] >= recipe.adversary.delay:
+                    scale = strength(recipe, done / (recipe.epochs * steps))
+                    result = harden(model, optimizer, recipe, x, y, noise, draws, scale)
+                else:
+                    result = step(model, optimizer, recipe, x, y, noise, run["latched"])
                 run["latched"] |= recipe.gate == "latch" and not result.get("gated")
                 row = [1.0, *(result.get(name, 0.0) for name in SUMS[1:])]
                 sums += torch.stack([torch.as_tensor(v, dtype=torch.float64, device=device).detach() for v in row])
@@ -299,10 +306,12 @@ def train(
             run["seconds"] = before + time.monotonic() - started
             log_epoch(run, sums, optimizer, measure(model, selection))
             row = run["log"][-1]
+            if recipe.adversary is not None:
+                row["held_out_adversarial"] = resist(model, recipe.adversary, selection, seed)
             if recipe.schedule == "plateau":
                 plateau.step(row["held_out_loss"])
-            if row["held_out_accuracy"] > run["best"]:
-                run["best"], run["best_epoch"] = row["held_out_accuracy"], run["epoch"]
+            if score(row) > run["best"]:
+                run["best"], run["best_epoch"] = score(row), run["epoch"]
                 best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
             sums.zero_()
             run["epoch"], run["step"] = run["epoch"] + 1, 0
@@ -315,10 +324,13 @@ def train(
     return run["log"]
 
 
-def generator(device, *numbers: int) -> torch.Generator:
-    """Random numbers that depend on these integers alone: the seeded sampler RS(s) of Alg. 1 lines 3-4."""
-    seed = np.random.SeedSequence([int(n) for n in numbers]).generate_state(1, np.uint64)[0]
-    return torch.Generator(device).manual_seed(int(seed >> 1))
+def score(row: dict) -> float:
+    """What chooses the epoch, from its line of the log: accuracy on held-out images, attacked ones if it trained on such."""
+    return row.get("held_out_adversarial", row["held_out_accuracy"])
+
+
+def best_epoch(log: list[dict]) -> int:
+    return max(log, key=score)["epoch"]
 
 
 def one_cycle(progress: float) -> float:
@@ -326,9 +338,12 @@ def one_cycle(progress: float) -> float:
     return progress / 0.1 + 0.01 if progress < 0.1 else 0.5 * (1 + math.cos(math.pi * (progress - 0.1) / 0.9))
 
 
-def set_lr(optimizer, lr: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = lr
+def cyclic(progress: float) -> float:
+    """Factor on the learning rate: linear up over the first 40 %, linear down to zero (Wong et al. 2020)."""
+    return progress / 0.4 + 0.001 if progress < 0.4 else (1 - progress) / 0.6
+
+
+CYCLES = {"one-cycle": one_cycle, "cyclic": cyclic}
 
 
 def log_epoch(run: dict, sums: Tensor, optimizer, measured: tuple[float, float, float]) -> None:
@@ -342,6 +357,8 @@ def log_epoch(run: dict, sums: Tensor, optimizer, measured: tuple[float, float, 
         **{name: total[name] / open_steps for name in ("ce", "ce_second", "mse_second")},
         "gate_share": total["gated"] / total["steps"],
         "train_accuracy": total["correct"] / max(total["images"], 1),
+        "ce_adversarial": total["ce_adversarial"] / open_steps,
+        "adversarial_accuracy": total["correct_adversarial"] / max(total["images"], 1),
         "held_out_accuracy": accuracy,
         "held_out_loss": loss,
         "held_out_mse": mse,
@@ -349,38 +366,3 @@ def log_epoch(run: dict, sums: Tensor, optimizer, measured: tuple[float, float, 
         "seconds": run["seconds"],
     }
     run["log"].append({name: row[name] for name in LOG})
-
-
-def save_state(path: Path, model, optimizer, plateau, run: dict, sums: Tensor, best: dict) -> None:
-    """Everything a run continues from, in one safetensors file (numbers that are not tensors in its header)."""
-    tensors = {f"model/{k}": v for k, v in model.state_dict().items()}
-    tensors |= {f"best/{k}": v for k, v in best.items()}
-    tensors |= {f"optimizer/{i}/{k}": v for i, s in optimizer.state_dict()["state"].items() for k, v in s.items()}
-    tensors["sums"] = sums
-    tensors = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
-    header = {
-        "run": json.dumps(run),
-        "plateau": json.dumps({k: v for k, v in plateau.state_dict().items() if isinstance(v, (int, float, list))}),
-        "lr": json.dumps(optimizer.param_groups[0]["lr"]),
-    }
-    replace_file(path, lambda temporary: save_file(tensors, temporary, header))
-
-
-def load_state(path: Path, model, optimizer, plateau, device) -> tuple[dict, Tensor, dict]:
-    try:
-        with safe_open(path, "pt", device=str(device)) as file:
-            header = file.metadata()
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model/")})
-        state = optimizer.state_dict()
-        for key in tensors:
-            if key.startswith("optimizer/"):
-                _, index, name = key.split("/", 2)
-                state["state"].setdefault(int(index), {})[name] = tensors[key]
-        optimizer.load_state_dict(state)
-        set_lr(optimizer, json.loads(header["lr"]))
-        plateau.load_state_dict(json.loads(header["plateau"]))
-        best = {k[5:]: v for k, v in tensors.items() if k.startswith("best/")}
-        return json.loads(header["run"]), tensors["sums"], best
-    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        raise FPDError(f"{path} is damaged ({error}). Delete it to start this network again.") from error

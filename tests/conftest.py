@@ -3,7 +3,6 @@ import tiny
 import torch
 
 from fpdlib import data, evaluation
-from fpdlib.experiments import PROFILES
 
 torch.set_num_threads(2)
 
@@ -25,6 +24,7 @@ def small(sample):
 @pytest.fixture
 def profiles(monkeypatch):
     """Adds the profile `tiny`: 12 steps of training on 900 images, 20 attacked images, one epoch of surrogates."""
-    monkeypatch.setitem(PROFILES, "tiny", tiny.TINY)
+    for table, entry in tiny.SIZES:
+        monkeypatch.setitem(table, "tiny", entry)
     monkeypatch.setattr(data, "load", tiny.few_images)
     monkeypatch.setattr(evaluation.train_surrogate, "__defaults__", (1,))

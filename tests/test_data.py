@@ -8,7 +8,7 @@ import struct
 import pytest
 import torch
 
-from fpdlib import data
+from fpdlib import data, datasets
 from fpdlib.errors import FPDError
 from fpdlib.store import project_folder
 
@@ -35,15 +35,15 @@ def test_the_sample_is_part_of_mnist(sample):
         pytest.skip("full MNIST is not in the data folder")
     whole = data.load("mnist", 32)
     assert len(whole.test) == 10_000 and len(whole.train) + len(whole.held_out) == 60_000
-    index = json.loads((data.SAMPLES / "mnist" / "manifest.json").read_text())["indices"]["test"]
+    index = json.loads((datasets.SAMPLES / "mnist" / "manifest.json").read_text())["indices"]["test"]
     assert torch.equal(whole.test.native[index], sample.test.native)
     assert torch.equal(whole.test.labels[index], sample.test.labels)
 
 
 @pytest.fixture
 def broken_sample(tmp_path, monkeypatch):
-    shutil.copytree(data.SAMPLES, tmp_path / "samples")
-    monkeypatch.setattr(data, "SAMPLES", tmp_path / "samples")
+    shutil.copytree(datasets.SAMPLES, tmp_path / "samples")
+    monkeypatch.setattr(datasets, "SAMPLES", tmp_path / "samples")
     return tmp_path / "samples" / "mnist"
 
 
@@ -63,7 +63,7 @@ def test_missing_mnist_offline_says_where_it_belongs(tmp_path, monkeypatch):
     def offline(*args, **kwargs):
         raise RuntimeError("no network")
 
-    monkeypatch.setattr(data, "MNIST", offline)
+    monkeypatch.setattr(datasets, "MNIST", offline)
     with pytest.raises(FPDError, match=r"train-images-idx3-ubyte.*no network.*FPD_DATA.*bundled"):
         data.load("mnist", 32, root=tmp_path)
 
@@ -71,7 +71,7 @@ def test_missing_mnist_offline_says_where_it_belongs(tmp_path, monkeypatch):
 def test_truncated_mnist_is_named(tmp_path, monkeypatch):
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
-    for file in data.MNIST_MD5:
+    for file in datasets.MNIST_MD5:
         (raw / file).write_bytes(struct.pack(">IIII", 0x803, 1, 28, 28))
     with pytest.raises(FPDError, match=r"ubyte is truncated or corrupted: its md5.*16 bytes.*Delete"):
         data.load("mnist", 32, root=tmp_path)
@@ -79,7 +79,7 @@ def test_truncated_mnist_is_named(tmp_path, monkeypatch):
 
 def test_the_data_folder_comes_from_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("FPD_DATA", str(tmp_path))
-    monkeypatch.setattr(data, "MNIST", lambda root, download: (_ for _ in ()).throw(RuntimeError("no network")))
+    monkeypatch.setattr(datasets, "MNIST", lambda root, download: (_ for _ in ()).throw(RuntimeError("no network")))
     with pytest.raises(FPDError, match=str(tmp_path)):
         data.load("mnist", 32)
 
@@ -90,7 +90,7 @@ def test_unknown_datasets_are_named():
 
 
 def test_the_manifest_names_its_files():
-    folder = data.SAMPLES / "mnist"
+    folder = datasets.SAMPLES / "mnist"
     manifest = json.loads((folder / "manifest.json").read_text())
     assert {p.name for p in folder.glob("*.gz")} == set(manifest["sha256"])
     assert gzip.decompress((folder / "test-labels.gz").read_bytes())[:8] == struct.pack(">II", 0x801, 2000)

@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from fpdlib import attacks, evaluation
-from fpdlib.attacks import PGD, AttackSpec, View
+from fpdlib import attacks, evaluation, methods
+from fpdlib.attacks import AttackSpec, View
 from fpdlib.data import Images, NativeInput, Splits
 from fpdlib.errors import BudgetExhausted, FPDError
 from fpdlib.evaluation import evaluate, paired, rate
+from fpdlib.methods import PGD
+from fpdlib.suites import TABLE1_PGD
 from fpdlib.training import Budget
 
 SOUND = AttackSpec("sound", "sound-pgd", PGD(((20, None, 1),)), images=100, batch_size=40)
@@ -64,10 +66,10 @@ def test_pgd_breaks_a_linear_model_exactly_where_it_can_be_broken():
 def test_perturbations_stay_within_epsilon_and_pixel_range(space):
     model = Linear()
     splits, _ = images_for(model)
-    frame, _ = evaluate(model, splits, AttackSpec("a", "published", attacks.TABLE1_PGD, space=space, images=30), 0)
+    frame, _ = evaluate(model, splits, AttackSpec("a", "published", TABLE1_PGD, space=space, images=30), 0)
     assert (frame["linf"] <= 0.3 + 1e-6).all() and frame["linf"].max() > 0.29
     view, x = View(model, "deployed"), torch.zeros(4, 3, 8, 8)
-    adversarial = attacks.pgd(view, x, torch.zeros(4, dtype=torch.long), 0.3, 5, 0.1, True, 0, 2)
+    adversarial = methods.pgd(view, x, torch.zeros(4, dtype=torch.long), 0.3, 5, 0.1, True, 0, 2)
     assert adversarial.min() >= 0 and adversarial.max() <= 0.3
 
 
@@ -203,14 +205,14 @@ def test_native_space_lifts_pixels_inside_the_model(sample):
 )
 def test_bad_attacks_are_named(change, words):
     with pytest.raises(FPDError, match=words):
-        AttackSpec(**{"name": "a", "protocol": "published", "pgd": attacks.TABLE1_PGD, **change})
+        AttackSpec(**{"name": "a", "protocol": "published", "method": TABLE1_PGD, **change})
 
 
 def test_more_images_than_there_are_is_an_error():
     model = Linear()
     splits, _ = images_for(model)
     with pytest.raises(FPDError, match=r"asks for 101 images; test has 100"):
-        evaluate(model, splits, AttackSpec("a", "published", attacks.TABLE1_PGD, images=101), 0)
+        evaluate(model, splits, AttackSpec("a", "published", TABLE1_PGD, images=101), 0)
 
 
 def test_wilson_intervals_are_those_of_the_literature():

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fpdlib import __main__, experiments, report
+from fpdlib import __main__, experiments, results
 from fpdlib.errors import BudgetExhausted, FPDError
 from fpdlib.lab import Lab
 
@@ -217,10 +217,10 @@ def test_pages_show_the_committed_tables(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("a\n<!-- begin missing.md -->\n<!-- end -->\n")
     with pytest.raises(FPDError, match=r"missing\.md, which does not exist"):
-        report.include(page)
+        results.include(page)
     (tmp_path / "missing.md").write_text("table\n")
-    assert report.include(page) and page.read_text() == "a\n<!-- begin missing.md -->\ntable\n<!-- end -->\n"
-    assert not report.include(page)
+    assert results.include(page) and page.read_text() == "a\n<!-- begin missing.md -->\ntable\n<!-- end -->\n"
+    assert not results.include(page)
 
 
 def test_a_changed_recipe_is_another_network(profiles, tmp_path, monkeypatch):

@@ -19,8 +19,8 @@ def tags(cell):
     return cell.metadata.get("tags", [])
 
 
-def test_notebooks_00_to_08_are_there():
-    assert [path.name[:2] for path in NOTEBOOKS] == [f"{n:02d}" for n in range(9)]
+def test_notebooks_00_to_17_are_there():
+    assert [path.name[:2] for path in NOTEBOOKS] == [f"{n:02d}" for n in range(18)]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

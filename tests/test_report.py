@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fpdlib import evaluation, report
+from fpdlib import evaluation, measures
 
 
 class FakeLab:
@@ -53,7 +53,7 @@ def both(a, b):
 )
 @pytest.mark.parametrize("attack", ["white-box", "curve"])
 def test_one_pair(a, b, clean, verdict, reason, attack):
-    found = report.compare([FakeLab(both(a, b), clean)], "a", "b", attack)
+    found = measures.compare([FakeLab(both(a, b), clean)], "a", "b", attack)
     if (a, attack) == (0.0, "curve"):
         reason = "no significant difference"  # every curve starts above the floor
     assert (found["verdict"], found["reason"]) == (verdict, reason)
@@ -64,26 +64,26 @@ def test_one_pair(a, b, clean, verdict, reason, attack):
 
 def test_ranks_against_the_mean_decide_nothing(monkeypatch):
     skewed = pd.Series([-0.05] * 140 + [0.7] * 11 + [0.0] * 249)  # many lose a little, few win a lot
-    monkeypatch.setattr(report, "scores", lambda lab, name, attack: skewed + 0.1 if name == "a" else skewed * 0 + 0.1)
-    found = report.compare([FakeLab(both(0.5, 0.5))], "a", "b", "curve")
+    monkeypatch.setattr(measures, "scores", lambda lab, name, attack: skewed + 0.1 if name == "a" else skewed * 0 + 0.1)
+    found = measures.compare([FakeLab(both(0.5, 0.5))], "a", "b", "curve")
     assert found["p"] < 0.05 and found["low"] < 0 < found["high"] and found["verdict"] == "not decided"
 
 
 def test_seeds_that_disagree_decide_nothing():
     labs = [FakeLab(both(0.9, 0.2)), FakeLab(both(0.3, 0.35), seed=1)]
-    found = report.compare(labs, "a", "b", "white-box")
+    found = measures.compare(labs, "a", "b", "white-box")
     assert (found["verdict"], found["reason"], found["seeds"]) == ("not decided", "seeds disagree", 2)
 
 
 def test_networks_with_fewer_seeds_are_compared_on_the_seeds_they_share():
     labs = [FakeLab(both(0.6, 0.3)), FakeLab(both(0.0, 0.9), seed=1, missing=["b"])]
-    assert report.compare(labs, "a", "b", "white-box")["seeds"] == 1
-    assert report.compare(labs, "a", "b", "white-box")["verdict"] == "holds"
-    assert report.measurement(labs, "a", "white-box")["seeds"] == 2
+    assert measures.compare(labs, "a", "b", "white-box")["seeds"] == 1
+    assert measures.compare(labs, "a", "b", "white-box")["verdict"] == "holds"
+    assert measures.measurement(labs, "a", "white-box")["seeds"] == 2
 
 
 def test_a_measurement_has_its_interval_and_its_range_over_seeds():
-    found = report.measurement([FakeLab(both(0.5, 0)), FakeLab(both(0.7, 0), seed=1)], "a", "white-box")
+    found = measures.measurement([FakeLab(both(0.5, 0)), FakeLab(both(0.7, 0), seed=1)], "a", "white-box")
     assert (found["value"], found["n"]) == (pytest.approx(60), 400)
     assert (found["seed_min"], found["seed_max"]) == (pytest.approx(50), pytest.approx(70))
     assert 54 < found["low"] < 56 < 64 < found["high"] < 66
@@ -93,21 +93,21 @@ def test_the_sound_column_is_the_worst_case_over_the_suite():
     hits = both(0.5, 0.5)
     hits["a"]["curve"] = {0.0: 1.0, 0.3: 0.2}
     hits["a"]["white-box"] = {0.3: 0.4}
-    assert report.scores(FakeLab(hits), "a", "sound-pgd").mean() == pytest.approx(0.2)
-    assert report.scores(FakeLab(hits), "b", "sound-pgd").mean() == pytest.approx(0.5)
+    assert measures.scores(FakeLab(hits), "a", "sound-pgd").mean() == pytest.approx(0.2)
+    assert measures.scores(FakeLab(hits), "b", "sound-pgd").mean() == pytest.approx(0.5)
 
 
 def test_a_curve_of_masked_gradients_decides_nothing_in_its_favour():
     hits = both(0.3, 0.6)
     hits["b"]["sound-pgd"] = {0.3: 0.1}
-    assert report.masked([FakeLab(hits)], "b") and not report.masked([FakeLab(hits)], "a")
-    found = report.compare([FakeLab(hits)], "a", "b", "curve")
+    assert measures.masked([FakeLab(hits)], "b") and not measures.masked([FakeLab(hits)], "a")
+    found = measures.compare([FakeLab(hits)], "a", "b", "curve")
     assert (found["verdict"], found["reason"]) == ("not decided", "masked gradients: b")
     hits["b"]["curve"] = {0.0: 1.0, 0.1: 0.1, 0.3: 0.1}
-    assert report.compare([FakeLab(hits)], "a", "b", "curve")["verdict"] == "holds"  # it lost all the same
+    assert measures.compare([FakeLab(hits)], "a", "b", "curve")["verdict"] == "holds"  # it lost all the same
 
 
 def test_a_claim_of_several_pairs():
-    assert report.combine(["holds", "holds"]) == "holds"
-    assert report.combine(["holds", "not decided"]) == "not decided"
-    assert report.combine(["not decided", "does not hold"]) == "does not hold"
+    assert measures.combine(["holds", "holds"]) == "holds"
+    assert measures.combine(["holds", "not decided"]) == "not decided"
+    assert measures.combine(["not decided", "does not hold"]) == "does not hold"

@@ -3,16 +3,31 @@
 import sys
 from dataclasses import replace
 
-from fpdlib import __main__, data, evaluation, experiments
-from fpdlib.attacks import table1_suite
+from fpdlib import __main__, data, diagnostics, evaluation, experiments, studies, suites
+from fpdlib.adversarial import Adversary
 from fpdlib.experiments import PROFILES, SMALL, Profile
+from fpdlib.suites import Scale, table1_suite
 
 TINY = Profile(
     "tiny", "tests", "mnist-sample",
     replace(SMALL, backbone_args=(("layers", (1, 1, 1, 1)), ("channels", (8, 8, 8, 8))), decoder_width=8),
     {"epochs": 2, "batch_size": 150, "lr": 4e-3, "schedule": "one-cycle"},
     table1_suite(images=20, sound_images=10, steps=2, restarts=2, rungs=(0.0, 0.1, 0.3), rung_steps=2, batch_size=10),
+    hardening={"epochs": 1},
+    adversaries={"fgsm": Adversary("fgsm", 0.3, 1, 0.3), "pgd": Adversary("pgd", 0.3, 2, 0.2)},
 )  # fmt: skip
+
+
+# what else a profile has: table of a module -> its entry
+SIZES = (
+    (PROFILES, TINY),
+    (suites.SCALES, Scale(20, 10, 5, 10, 10, steps=2, restarts=1, queries=10, iterations=2)),
+    (
+        diagnostics.DIAGNOSES,
+        diagnostics.DiagnosisSpec(images=10, steps=2, restarts=1, draws=5, queries=10, planted=2, grid=3),
+    ),
+    (studies.IMAGES, 20),
+)
 
 
 def few_images(name, image_size, device="cpu", root=None, load=data.load):
@@ -23,7 +38,8 @@ def few_images(name, image_size, device="cpu", root=None, load=data.load):
 
 
 if __name__ == "__main__":
-    PROFILES["tiny"] = TINY
+    for table, entry in SIZES:
+        table["tiny"] = entry
     experiments.variants_of.__defaults__ = (experiments.TABLE1[-1:],)  # X alone
     data.load = few_images
     evaluation.train_surrogate.__defaults__ = (1,)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fpdlib.data import SAMPLES, _read_mnist
+from fpdlib.datasets import SAMPLES, _read_mnist
 from fpdlib.store import project_folder
 
 PER_CLASS = {"train": 1000, "test": 200}

@@ -1,0 +1,169 @@
+"""Known answers for the diagnostics themselves: an honest network passes, a saturated one is found out."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from test_training import PLAIN, QUICK
+from torch import nn
+
+from fpdlib import diagnostics, evaluation, restoration
+from fpdlib.diagnostics import Bench, DiagnosisSpec, diagnose
+from fpdlib.errors import FPDError
+from fpdlib.evaluation import evaluate
+from fpdlib.experiments import PROFILES, VARIANTS
+from fpdlib.network import build
+from fpdlib.suites import SCALES, sound
+from fpdlib.training import train
+
+SPEC = DiagnosisSpec(eps=0.3, images=15, steps=20, restarts=2, draws=10, queries=50, planted=8, grid=7)
+
+
+@pytest.fixture(scope="module")
+def trained(sample):
+    first = torch.arange(800)
+    splits = type(sample)(
+        "s", sample.train.subset(first), sample.held_out.subset(first[:100]), sample.test.subset(first[:200])
+    )
+    model = build(PLAIN, 0)
+    train(model, replace(QUICK, epochs=8, batch_size=20), splits, 0)
+    return model.eval().requires_grad_(False), splits
+
+
+class Saturated(nn.Module):
+    """The same network with its logits times a thousand, squeezed: the same decisions and no gradient."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+        self.spec = replace(network.spec, squeeze="tanh")
+
+    def pre_squeeze(self, x):
+        return 1000 * self.network.pre_squeeze(x)
+
+    def forward(self, x):
+        return self.pre_squeeze(x).tanh()
+
+
+@pytest.fixture(scope="module")
+def found(trained):
+    model, splits = trained
+    honest, _ = diagnose(model, splits.test, SPEC, 0)
+    masked, grid = diagnose(Saturated(model), splits.test, SPEC, 0, surrogate=model)
+    return honest.set_index("check"), masked.set_index("check"), grid
+
+
+def test_an_undefended_network_falls_to_nothing(trained):
+    model, splits = trained
+    from fpdlib.attacks import AttackSpec
+    from fpdlib.suites import TABLE1_PGD
+
+    for protocol, method in (("published", TABLE1_PGD), ("sound", sound("linf", 0.3, SCALES["smoke"]))):
+        frame, _ = evaluate(model, splits, AttackSpec("a", protocol, method, (0.3,), images=40, batch_size=40), 0)
+        assert (frame["clean_prediction"] == frame["label"]).mean() > 0.7
+        assert evaluation.robust(frame).mean().item() == 0
+
+
+def test_a_saturated_network_keeps_its_accuracy_only_when_attacked_through_its_squeeze(trained):
+    model, splits = trained
+    from fpdlib.attacks import AttackSpec
+    from fpdlib.suites import TABLE1_PGD
+
+    hidden = Saturated(model)
+    rates = {}
+    for protocol, method in (("published", TABLE1_PGD), ("sound", sound("linf", 0.3, SCALES["smoke"]))):
+        frame, _ = evaluate(hidden, splits, AttackSpec("a", protocol, method, (0.3,), images=40, batch_size=40), 0)
+        right = frame[frame["clean_prediction"] == frame["label"]]
+        rates[protocol] = (right["adversarial_prediction"] == right["label"]).mean()
+    assert rates["published"] >= 0.9 and rates["sound"] < 0.25
+
+
+def test_the_saturated_network_is_found_out(found):
+    honest, masked, _ = found
+    for check in ("zero-gradient share, deployed", "unavailable gradients, deployed",
+                  "transfer minus PGD, deployed", "unconstrained attack failure, deployed"):  # fmt: skip
+        assert str(masked.loc[check, "passes"]) == "False", check
+    assert masked.loc["zero-gradient share, deployed", "value"] > 0.9
+    assert masked.loc["zero-gradient share, pre-squeeze", "value"] == 0
+    assert honest.loc["zero-gradient share, deployed", "value"] == 0
+    for check in (
+        "Square minus PGD, deployed",
+        "PGD, eps 1",
+        "unavailable gradients, deployed",
+        "silent success, pre-squeeze",
+    ):
+        assert str(honest.loc[check, "passes"]) == "True", check
+
+
+def test_every_image_is_within_reach_at_radius_one(found):
+    for table in found[:2]:  # radii are swept before tanh
+        assert table.loc["PGD, eps 1", "value"] == 0 and table.loc["PGD, eps 0.5", "value"] <= 0.2
+
+
+def test_the_active_test_disqualifies_an_attack_through_saturation(found):
+    honest, masked, _ = found
+    assert masked.loc["planted examples found, pre-squeeze", "value"] >= 0.95
+    assert (
+        masked.loc["planted examples found, deployed", "value"]
+        < masked.loc["planted examples found, pre-squeeze", "value"]
+    )
+    assert honest.loc["planted examples found, pre-squeeze", "n"] > 0
+
+
+def test_the_landscape_is_flat_where_tanh_saturates(found):
+    _, _, grid = found
+    spread = grid.groupby("outputs")["margin"].std()
+    assert len(grid) == 2 * SPEC.grid**2 and spread["deployed"] < spread["logits"]
+    assert set(grid["outputs"]) == {"deployed", "logits"}
+
+
+def test_the_trajectory_is_arts_pgd(trained):
+    model, splits = trained
+    from fpdlib import methods
+    from fpdlib.attacks import View
+
+    index = evaluation.test_order(200)[:10]
+    bench = Bench(model, splits.test.batch(index), splits.test.labels[index], SPEC, 0)
+    view = View(model, "deployed").eval()
+    losses, ever, last = diagnostics.trajectory(bench, view, 10)
+    made = methods.pgd(view, bench.x, bench.y, 0.3, 10, 0.03, False, 0, 10)
+    assert torch.equal(last, evaluation.predict(model, made) == bench.y)
+    assert losses.shape == (11, 10) and (ever | last).all() and (losses[-1] >= losses[0]).all()
+
+
+def test_nothing_to_diagnose_is_an_error(small):
+    class Wrong(nn.Module):
+        spec = type("Spec", (), {"num_classes": 10, "squeeze": "none"})()
+
+        def forward(self, x):
+            return torch.nn.functional.one_hot(torch.full((len(x),), 0), 10).float()
+
+    bad = type(small.test)(small.test.pixels, torch.full_like(small.test.labels, 3), small.test.native)
+    with pytest.raises(FPDError, match="nothing to diagnose"):
+        diagnose(Wrong(), bad, SPEC, 0)
+
+
+def test_restoration_is_measured_and_drawn(small):
+    import matplotlib.pyplot as plt
+
+    from fpdlib.attacks import AttackSpec
+    from fpdlib.methods import PGD
+
+    model = build(VARIANTS["Mid"].spec(PROFILES["smoke"]), 0).eval()
+    attack = AttackSpec("p", "published", PGD(((3, 0.05, 0),)), (0.1,), images=30, batch_size=15)
+    frame, pictures = restoration.restore(model, small.test, attack, 0)
+    assert set(frame["pair"]) == set(restoration.PAIRS) and len(frame) == 30 * 4
+    summary = restoration.summary(frame).set_index("pair")
+    assert 15 < summary.loc["adversarial / clean", "psnr"] < 40 and (frame["ssim"] <= 1).all()
+    assert pictures["clean"].dtype.name == "uint8" and pictures["clean"].shape[1:] == (32, 32, 3)
+    assert len(pictures["clean"]) <= 3 * 10
+    for figure in (restoration.plot_figure5(pictures), restoration.plot_gallery(pictures)):
+        assert len(figure.axes) >= 6
+        plt.close(figure)
+
+
+def test_psnr_is_the_textbooks():
+    import numpy as np
+
+    a = np.full((8, 8, 3), 0.5, np.float32)
+    assert restoration.psnr(a, a) == 100 and restoration.psnr(a, a + np.float32(0.1)) == pytest.approx(20, abs=0.01)
