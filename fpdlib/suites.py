@@ -175,6 +175,15 @@ def suite(columns: tuple[str, ...], linf: float, l2: float, scale: Scale, pgd: M
     return attacks
 
 
+def optional_suite(scale: Scale) -> dict[str, AttackSpec]:
+    """The release's other attacks on MNIST with ART's defaults; only BIM has a radius, 0.3."""
+    return {
+        f"current/{name}": AttackSpec(name, "current", method, (0.3,) if name == "linf-bim" else INF, images=scale.costliest,
+                                      batch_size=min(scale.batch, 100))
+        for name, method in OPTIONAL.items()
+    }  # fmt: skip
+
+
 def transfer_suite(scale: Scale) -> dict[str, AttackSpec]:
     """Table 3: every substitute's FGSM, PGD and (O only) C&W examples, in `published` and `current`; PGD in `sound`."""
     attacks = {}
