@@ -17,6 +17,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fpdlib.adapters import art_attack, project
+
 SMOOTH = 0.999999  # keeps the inverse of tanh finite at the bounds
 TOLERANCE = 1e-7
 ITERATIONS, HALVINGS, DOUBLINGS, STEP = 10, 5, 5, 0.01
@@ -85,8 +87,6 @@ def l2_gradient(
     view, x: Tensor, y: Tensor, seed: int, classes: int, eps: float, steps: int, step_size: float
 ) -> Tensor:
     """L2 FGSM (one step of eps) and PGD of ART 0.10; the last iterate, (B, C, H, W) within eps of x."""
-    from fpdlib.methods import project
-
     shape, adversarial = (-1,) + (1,) * (x.dim() - 1), x
     for _ in range(steps):
         adversarial = adversarial.detach().requires_grad_()
@@ -108,6 +108,4 @@ def descent(view, x: Tensor, y: Tensor) -> Tensor:
 
 def deepfool(view, x: Tensor, y: Tensor, seed: int, classes: int) -> Tensor:
     """DeepFool of ART 0.10: today's, which takes the same steps, without overshoot."""
-    from fpdlib.methods import art_attack
-
     return art_attack(view, x, y, seed, classes, "l2-deepfool", {"max_iter": 100, "epsilon": 0.0})

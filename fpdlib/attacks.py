@@ -1,6 +1,6 @@
 """Attack suites as data: what is perturbed, which outputs the attacker differentiates, with which exact parameters.
 
-Epsilon and step size are in pixel units ([0, 1]). The attacks themselves are those of libraries (`methods.py`); this module
+Epsilon and step size are in pixel units ([0, 1]). The attacks themselves are those of libraries (`adapters.py`); this module
 chooses the view of the network that they see, which is where the protocols differ:
 
 - `published`: the deployed logits pass a softmax before ART's cross-entropy adds its own, as ART 0.10 did (its

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fpdlib import methods
+from fpdlib import adapters
 from fpdlib.attacks import View, loss_gradient
 from fpdlib.errors import FPDError
 from fpdlib.evaluation import predict, rate, test_order
@@ -71,7 +71,7 @@ class Bench:
             left = standing.nonzero().flatten()
             if not len(left):
                 break
-            images = methods.pgd(
+            images = adapters.pgd(
                 view, self.x[left], self.y[left], eps, steps, size, start, self.seed + run, self.classes
             )
             standing[left] = predict(self.model, images) == self.y[left]
@@ -101,7 +101,7 @@ def saturation(bench: Bench) -> list[dict]:
     for q in (0.1, 0.5, 0.9, 1.0):
         lines.append(line("gradients", f"|logit before tanh|, largest per image, quantile {q:g}", size.quantile(q),
                           "informative", None, len(size)))  # fmt: skip
-    attacked = methods.pgd(View(bench.model, "pre-squeeze").eval(), bench.x, bench.y, bench.spec.eps, 10, None, True, bench.seed,
+    attacked = adapters.pgd(View(bench.model, "pre-squeeze").eval(), bench.x, bench.y, bench.spec.eps, 10, None, True, bench.seed,
                            bench.classes)  # fmt: skip
     with torch.no_grad():
         broken = ~View(bench.model, "logits")(attacked).isfinite().all(1)
@@ -152,7 +152,7 @@ def symptoms(bench: Bench, surrogate: nn.Module | None) -> list[dict]:
 def borrowed(bench: Bench, surrogate: nn.Module) -> Tensor:
     """Adversarial images of another network, (B, 3, H, W)."""
     view = View(surrogate, "pre-squeeze").eval()
-    return methods.pgd(view, bench.x, bench.y, bench.spec.eps, 40, None, True, bench.seed, bench.classes)
+    return adapters.pgd(view, bench.x, bench.y, bench.spec.eps, 40, None, True, bench.seed, bench.classes)
 
 
 def _run(method, view: View, bench: Bench, eps: float) -> dict:
@@ -233,7 +233,7 @@ def trajectory(bench: Bench, view: View, steps: int) -> tuple[Tensor, Tensor, Te
     for _ in range(steps):
         loss, gradient = loss_gradient(view, adversarial, y)
         losses.append(loss)
-        adversarial = methods.project(adversarial + eps / 10 * gradient.sign(), x, eps, "linf")
+        adversarial = adapters.project(adversarial + eps / 10 * gradient.sign(), x, eps, "linf")
         ever |= ~bench.right(adversarial)
     losses.append(loss_gradient(view, adversarial, y)[0])
     return torch.stack(losses), ever, bench.right(adversarial)
@@ -288,7 +288,7 @@ def active_test(bench: Bench, outputs: str) -> list[dict]:
         view = View(readout, outputs).eval()
         target = torch.zeros(1, dtype=torch.long, device=x.device)
         for run in range(max(spec.restarts // 2, 1)):
-            adversarial = methods.pgd(view, x, target, spec.eps, spec.steps, spec.eps / 10, True, bench.seed + run, 2)
+            adversarial = adapters.pgd(view, x, target, spec.eps, spec.steps, spec.eps / 10, True, bench.seed + run, 2)
             if int(readout(adversarial).argmax(1)) == 1:
                 found += 1
                 break

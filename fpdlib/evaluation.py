@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from fpdlib import attacks
+from fpdlib.adapters import project
 from fpdlib.attacks import AttackSpec, Surrogate, View
 from fpdlib.data import Images, NativeInput, Splits
 from fpdlib.errors import FPDError
-from fpdlib.methods import project
 from fpdlib.network import FPD
 from fpdlib.runtime import Budget, between_steps, generator
 from fpdlib.store import replace_file

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from fpdlib import attacks, evaluation, experiments, methods, published
+from fpdlib import adapters, attacks, evaluation, experiments, published
 from fpdlib.experiments import EXPLORATIONS, TABLE1, Exploration
 from fpdlib.lab import Lab
 from fpdlib.measures import available, clean, combine, compare, measurement
@@ -256,7 +256,7 @@ def plot_restored(lab: Lab, name: str = "F", eps: float = 0.1, count: int = 10) 
     index = evaluation.test_order(len(test))[:count].to(lab.device)
     x, y = test.batch(index), test.labels[index]
     view = attacks.View(model, "pre-squeeze").eval()
-    attacked = methods.pgd(view, x, y, eps, 40, None, True, lab.seed, lab.profile.network.num_classes)
+    attacked = adapters.pgd(view, x, y, eps, 40, None, True, lab.seed, lab.profile.network.num_classes)
     with torch.no_grad():
         pictures = {
             "input": x, "restored": model.front(x).restored,

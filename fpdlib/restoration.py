@@ -12,9 +12,9 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor, nn
 
+from fpdlib.adapters import project
 from fpdlib.attacks import AttackSpec, View
 from fpdlib.evaluation import predict, test_order
-from fpdlib.methods import project
 
 PAIRS = {
     "adversarial / clean": ("adversarial", "clean"),

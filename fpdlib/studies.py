@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fpdlib import diagnostics, methods, restoration
+from fpdlib import adapters, diagnostics, restoration
 from fpdlib.attacks import View, loss_gradient
 from fpdlib.errors import choose
 from fpdlib.evaluation import predict, test_order
@@ -125,7 +125,7 @@ def restored_errors(lab: Lab, name: str, eps: float = FILTER_EPS) -> pd.DataFram
     def measure(model, test, part: Tensor, seed: int) -> pd.DataFrame:
         x, y = test.batch(part), test.labels[part]
         view = View(model, "pre-squeeze").eval()
-        attacked = methods.pgd(view, x, y, eps, 40, None, True, seed + int(part[0]), model.spec.num_classes)
+        attacked = adapters.pgd(view, x, y, eps, 40, None, True, seed + int(part[0]), model.spec.num_classes)
         frames = []
         for kind, images in (("clean", x), ("attacked", attacked)):
             with torch.no_grad():

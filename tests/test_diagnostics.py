@@ -119,14 +119,14 @@ def test_the_landscape_is_flat_where_tanh_saturates(found):
 
 def test_the_trajectory_is_arts_pgd(trained):
     model, splits = trained
-    from fpdlib import methods
+    from fpdlib import adapters
     from fpdlib.attacks import View
 
     index = evaluation.test_order(200)[:10]
     bench = Bench(model, splits.test.batch(index), splits.test.labels[index], SPEC, 0)
     view = View(model, "deployed").eval()
     losses, ever, last = diagnostics.trajectory(bench, view, 10)
-    made = methods.pgd(view, bench.x, bench.y, 0.3, 10, 0.03, False, 0, 10)
+    made = adapters.pgd(view, bench.x, bench.y, 0.3, 10, 0.03, False, 0, 10)
     assert torch.equal(last, evaluation.predict(model, made) == bench.y)
     assert losses.shape == (11, 10) and (ever | last).all() and (losses[-1] >= losses[0]).all()
 

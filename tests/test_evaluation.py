@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fpdlib import attacks, evaluation, methods
+from fpdlib import adapters, attacks, evaluation
 from fpdlib.attacks import AttackSpec, View
 from fpdlib.data import Images, NativeInput, Splits
 from fpdlib.errors import BudgetExhausted, FPDError
@@ -69,7 +69,7 @@ def test_perturbations_stay_within_epsilon_and_pixel_range(space):
     frame, _ = evaluate(model, splits, AttackSpec("a", "published", TABLE1_PGD, space=space, images=30), 0)
     assert (frame["linf"] <= 0.3 + 1e-6).all() and frame["linf"].max() > 0.29
     view, x = View(model, "deployed"), torch.zeros(4, 3, 8, 8)
-    adversarial = methods.pgd(view, x, torch.zeros(4, dtype=torch.long), 0.3, 5, 0.1, True, 0, 2)
+    adversarial = adapters.pgd(view, x, torch.zeros(4, dtype=torch.long), 0.3, 5, 0.1, True, 0, 2)
     assert adversarial.min() >= 0 and adversarial.max() <= 0.3
 
 

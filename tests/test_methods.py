@@ -8,7 +8,7 @@ import torch
 from test_evaluation import Linear, images_for
 from torch import nn
 
-from fpdlib import evaluation, methods
+from fpdlib import adapters, evaluation
 from fpdlib.attacks import AttackSpec, View
 from fpdlib.errors import FPDError
 from fpdlib.evaluation import evaluate
@@ -60,7 +60,7 @@ def run(method, model, x, y, eps=math.inf, protocol="current"):
             break
         made = attempt(view, x[standing], y[standing], seed=0, classes=10)
         adversarial = adversarial.clone()
-        adversarial[standing] = methods.project(made, x[standing], eps, method.norm)
+        adversarial[standing] = adapters.project(made, x[standing], eps, method.norm)
     return adversarial
 
 
@@ -213,17 +213,17 @@ def test_outputs_that_are_not_numbers_are_wrong():
 
     x = torch.stack([torch.zeros(3, 2, 2), torch.ones(3, 2, 2)])
     assert evaluation.predict(Overflows(), x).tolist() == [0, -1]
-    assert not methods.project(torch.full((1, 3, 2, 2), math.nan), x[:1], 0.1, "linf").isnan().any()
+    assert not adapters.project(torch.full((1, 3, 2, 2), math.nan), x[:1], 0.1, "linf").isnan().any()
 
 
 def test_projections():
     x = torch.full((2, 3, 4, 4), 0.5)
     far = x + torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
-    assert (methods.project(far, x, 0.1, "linf") - x).abs().max() <= 0.1 + 1e-6
-    assert (methods.project(far, x, 0.7, "l2") - x).flatten(1).norm(dim=1).max() <= 0.7 + 1e-5
+    assert (adapters.project(far, x, 0.1, "linf") - x).abs().max() <= 0.1 + 1e-6
+    assert (adapters.project(far, x, 0.7, "l2") - x).flatten(1).norm(dim=1).max() <= 0.7 + 1e-5
     near = x + 0.01
-    assert torch.allclose(methods.project(near, x, 0.7, "l2"), near)
-    assert torch.equal(methods.project(far, x, math.inf, "l2"), far.clamp(0, 1))
+    assert torch.allclose(adapters.project(near, x, 0.7, "l2"), near)
+    assert torch.equal(adapters.project(far, x, math.inf, "l2"), far.clamp(0, 1))
 
 
 @pytest.mark.parametrize(
