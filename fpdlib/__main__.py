@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from fpdlib import comparison, experiments
-from fpdlib.errors import BudgetExhausted, FPDError
+from fpdlib.errors import BudgetExhausted, FPDError, NotComputed
 
 TABLES = ("1", "2", "3", "4", "caltech", "all")
 
@@ -78,7 +78,10 @@ def run(arguments: argparse.Namespace) -> None:
         print(pd.DataFrame(lines).T.map(lambda value: f"{value:,.0f}").to_string())
         return
     seeds = dict.fromkeys(arguments.seeds or profile.seeds)
-    setting, stored = getattr(arguments, "setting", "table1"), getattr(arguments, "stored", False)
+    setting, stored = (
+        getattr(arguments, "setting", "table1"),
+        getattr(arguments, "stored", arguments.command == "status"),
+    )
     budget = Budget(arguments.budget)  # one for all
     labs = [
         Lab(profile.name, seed, arguments.device, arguments.store, budget, setting=setting, stored_only=stored)
@@ -90,9 +93,14 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.command == "verify":
         return verify(labs, arguments.out, stored)
     if arguments.command == "table":
-        for number in TABLES[:-1] if arguments.number == "all" else [arguments.number]:
-            table(labs, number, arguments.out, stored)
-        return verify(labs, arguments.out, stored) if arguments.number == "all" else None
+        if arguments.number != "all":
+            return table(labs, arguments.number, arguments.out, stored)
+        for number in TABLES[:-1]:
+            try:
+                table(labs, number, arguments.out, stored)
+            except NotComputed as missing:  # only with --stored: the other tables can still be shown
+                print(f"\nTable {number} is left out: {missing}")
+        return verify(labs, arguments.out, stored)
     for lab in labs:
         if arguments.command == "train":
             for name in names:

@@ -139,4 +139,10 @@ def autoattack(view, x: Tensor, y: Tensor, seed: int, classes: int, eps: float, 
     for part in (attack.apgd_targeted, attack.fab):
         part.n_target_classes = min(targets, classes - 1)
     attack.square.n_queries = queries
-    return attack.run_standard_evaluation(x, y, batch_size=len(x))[0].detach()
+    try:
+        return attack.run_standard_evaluation(x, y, batch_size=len(x))[0].detach()
+    except RuntimeError as error:
+        # its L2 Square stumbles when no margin is above 0 after its first stripes: outputs that are not numbers, or exact ties
+        if name == "square" and "0 elements" in str(error):
+            return x
+        raise

@@ -94,9 +94,10 @@ def setting(profile: str, name: str, stand_in: bool = False) -> Profile:
     if name in ("beyond", "families"):
         attacks = {key: base.attacks[key] for key in ("white-box", "sound-pgd", "curve")}
         attacks["current"] = protocol_suite(base.attacks, scale)["current"]
-        if profile == "smoke":  # ten networks that learn nothing in seconds
-            few = 10 if name == "families" else 30
-            attacks = {key: replace(spec, images=few) for key, spec in attacks.items()}
+        few = {"smoke": 10, "laptop": 100} if name == "families" else {"smoke": 30}  # ten networks, some of them slow
+        attacks = {
+            key: replace(spec, images=min(spec.images, few.get(profile, spec.images))) for key, spec in attacks.items()
+        }
         short = {"smoke": {"images": 1000}, "laptop": {"epochs": 3}}.get(profile, {}) if name == "families" else {}
         return replace(base, attacks=attacks, recipe=base.recipe | short, setting=name)
     family, _, backbone = name.replace("transfer", "svhn").partition("-")

@@ -58,6 +58,10 @@ class Dataset:
         return not self.folder or (root / self.folder).is_dir()
 
 
+def first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def _read_sample(root: Path, size: int):
     folder = SAMPLES / "mnist"
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -88,7 +92,7 @@ def _read_mnist(root: Path, size: int = 0):
         except Exception as error:
             missing = [file for file in MNIST_MD5 if not (raw / file).exists()]
             raise FPDError(
-                f"MNIST is incomplete in {raw} (missing: {', '.join(missing)}) and could not be downloaded ({error}). "
+                f"MNIST is incomplete in {raw} (missing: {', '.join(missing)}) and could not be downloaded ({first_line(error)}). "
                 f"Put the four *-ubyte files there, set FPD_DATA to a folder that has MNIST/raw, {BUNDLED}."
             ) from error
     for file, md5 in MNIST_MD5.items():
@@ -135,7 +139,7 @@ def _read_svhn(root: Path, size: int, kind: type[SVHN] = SVHN, test_images: int 
                 SVHN(folder, split, download=True)
             except Exception as error:
                 raise FPDError(
-                    f"{path} is missing and could not be downloaded ({error}). Put SVHN's train_32x32.mat and "
+                    f"{path} is missing and could not be downloaded ({first_line(error)}). Put SVHN's train_32x32.mat and "
                     f"test_32x32.mat there, set FPD_DATA to a folder that has SVHN/, {BUNDLED}."
                 ) from error
         remedy = (

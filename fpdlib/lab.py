@@ -94,7 +94,7 @@ class Lab:
             raise FPDError("device is 'cuda', but torch sees no GPU here; accepted: 'auto', 'cpu'.")
         self.device = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
         self.seed = seed
-        self.store = Store(store)
+        self.store = Store(store, reading=stored_only)
         self.budget = budget if isinstance(budget, Budget) else Budget(budget)
         self.progress = progress
         self.stored_only = stored_only
@@ -231,7 +231,7 @@ class Lab:
 
     def facts(self, name: str) -> dict:
         """What the store knows of a trained network: test accuracy and MSE, best epoch, seconds, provenance."""
-        return self.store.entry("networks", self._trained(name))["meta"]
+        return self.store.entry("networks", self._trained(name), "test", "seconds")["meta"]
 
     def clean(self, name: str) -> Rate:
         """Clean accuracy on the whole test set of this profile."""
@@ -319,7 +319,7 @@ class Lab:
     def counts(self, name: str, attack: str) -> dict:
         """Forward and backward passes, seconds, and the surrogate's fit of an outcome."""
         self.outcome(name, attack)
-        return self.store.entry("outcomes", self.outcome_key(name, attack))["meta"]["counts"]
+        return self.store.entry("outcomes", self.outcome_key(name, attack), "counts")["meta"]["counts"]
 
     # ------------------------------------------------------------------------------------------ studies
 

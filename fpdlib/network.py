@@ -345,15 +345,20 @@ def build(spec, seed: int) -> nn.Module:
 
 
 def cost(spec: NetworkSpec) -> dict[str, float]:
-    """Parameters, and multiply-accumulates for one image: forward, and backward to parameters and pixels."""
+    """Parameters, and multiply-accumulates for one image: forward, backward to the parameters, and backward to the pixels alone
+    (what an attack takes)."""
     model = FPD(spec).eval()
-    x = torch.rand(1, 3, spec.image_size, spec.image_size, requires_grad=True)
-    with FlopCounterMode(display=False) as forward:
-        logits = model(x)
-    with FlopCounterMode(display=False) as backward:
-        logits.sum().backward()
-    return {
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "forward_macs": forward.get_total_flops() // 2,  # the counter counts a multiply-accumulate as two
-        "backward_macs": backward.get_total_flops() // 2,
-    }
+    x = torch.rand(1, 3, spec.image_size, spec.image_size)
+
+    def count(model: nn.Module, x: Tensor) -> tuple[int, int]:
+        with FlopCounterMode(display=False) as forward:
+            logits = model(x)
+        with FlopCounterMode(display=False) as backward:
+            logits.sum().backward()
+        # the counter counts a multiply-accumulate as two
+        return forward.get_total_flops() // 2, backward.get_total_flops() // 2
+
+    parameters = sum(p.numel() for p in model.parameters())
+    forward, backward = count(model, x)
+    _, pixel = count(model.requires_grad_(False), x.requires_grad_())
+    return {"parameters": parameters, "forward_macs": forward, "backward_macs": backward, "pixel_macs": pixel}

@@ -22,7 +22,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -105,20 +105,28 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
 
 
 class Store:
-    """Results under `root` (default: environment FPD_STORE, else `store/`).
+    """Results under `root` (default: environment FPD_STORE, else `store/`). reading: it has to be there, and stays as it is.
 
-    Raises FPDError when the folder was written by another version of the layout or cannot be written.
+    Raises FPDError when the folder was written by another version of the layout, is none, or cannot be written.
     """
 
-    def __init__(self, root: str | os.PathLike | None = None):
+    def __init__(self, root: str | os.PathLike | None = None, reading: bool = False):
         self.root = Path(root) if root else project_folder("store", "FPD_STORE")
         marker = self.root / "STORE"
-        with writing(self.root):
-            for folder in (*KINDS, "partial", "locks"):
+        hint = "Name the folder of a store (FPD_STORE or --store), or run without --stored to make one."
+        if self.root.exists() and not self.root.is_dir():
+            raise FPDError(f"store {self.root} is a file, not a folder. {hint}")
+        if reading and not marker.exists():
+            raise FPDError(f"there is no store in {self.root}. {hint}")
+        with nullcontext() if reading else writing(self.root):
+            for folder in () if reading else (*KINDS, "partial", "locks"):
                 (self.root / folder).mkdir(parents=True, exist_ok=True)
             if not marker.exists():
                 replace_file(marker, lambda path: path.write_text(f"{VERSION}\n"))
-        found = marker.read_text().strip()
+        try:
+            found = marker.read_text().strip()
+        except (OSError, ValueError) as error:
+            raise FPDError(f"{marker} cannot be read ({error}). {hint}") from error
         if found != str(VERSION):
             raise FPDError(
                 f"store {self.root} has layout version {found!r}; this version of the kit reads {VERSION}. "
@@ -137,12 +145,12 @@ class Store:
         folder = self.folder(kind, key)
         return (folder / "entry.json").exists() and all((folder / file).exists() for file in files)
 
-    def entry(self, kind: str, key: str) -> dict:
-        """`entry.json` of an entry: spec, provenance, checksums. FPDError if it cannot be read."""
+    def entry(self, kind: str, key: str, *fields: str) -> dict:
+        """`entry.json` of an entry: spec, provenance, checksums. FPDError if it cannot be read, or its `meta` lacks a field."""
         path = self.folder(kind, key) / "entry.json"
         try:
             entry = json.loads(path.read_text())
-            entry["sha256"], entry["meta"]
+            _ = entry["sha256"], [entry["meta"][name] for name in fields]
         except FileNotFoundError:
             raise FPDError(f"{path} is missing; run `python -m fpdlib status` to see what the store holds.") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -184,7 +192,7 @@ class Store:
                 shutil.rmtree(temporary, ignore_errors=True)
 
     def keys(self, kind: str) -> list[str]:
-        return sorted(path.name for path in (self.root / kind).iterdir() if (path / "entry.json").exists())
+        return sorted(path.parent.name for path in (self.root / kind).glob("*/entry.json"))
 
     @contextmanager
     def lock(self, key: str, patience: float = -1) -> Iterator[None]:

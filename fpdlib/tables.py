@@ -12,6 +12,7 @@ import pandas as pd
 
 from fpdlib import published
 from fpdlib.comparison import TABLE2, TABLE4
+from fpdlib.errors import NotComputed
 from fpdlib.lab import Lab
 from fpdlib.measures import available, clean, measurement
 from fpdlib.suites import BACKBONES, NETWORKS
@@ -34,6 +35,15 @@ def paper(
 def absent(labs: list[Lab], variant: str) -> bool:
     """Whether a network cannot be shown, because the labs only read and none has all of its outcomes."""
     return all(lab.stored_only and lab.missing([variant]) for lab in labs)
+
+
+def shown(lines: list[dict], labs: list[Lab]) -> pd.DataFrame:
+    """The lines of a table. Raises NotComputed if every network is absent."""
+    if not lines:
+        raise NotComputed(
+            f"{labs[0].title}: nothing of it is in the store {labs[0].store.root}; run it without --stored."
+        )
+    return pd.DataFrame(lines)
 
 
 def cost(lab: Lab, name: str, attack: str) -> dict:
@@ -65,7 +75,7 @@ def white_box(labs: list[Lab], table: int, names: tuple[str, ...], section: str,
                 if table == 2:
                     line["paper_minutes"] = paper(table, name, column, section, "time_min", stand_in)
             lines.append(line)
-    return pd.DataFrame(lines)
+    return shown(lines, labs)
 
 
 def table2(labs: list[Lab]) -> pd.DataFrame:
@@ -78,8 +88,9 @@ def table4(labs: list[Lab]) -> pd.DataFrame:
     frames = []
     for backbone in BACKBONES:
         siblings = [lab.at(f"svhn-{backbone}") for lab in labs]
-        frames.append(white_box(siblings, 4, TABLE4, "SVHN", PRINTED_BACKBONES[backbone] + "/"))
-    return pd.concat(frames, ignore_index=True)
+        if not all(absent(siblings, NETWORKS[name]) for name in TABLE4):
+            frames.append(white_box(siblings, 4, TABLE4, "SVHN", PRINTED_BACKBONES[backbone] + "/"))
+    return pd.concat(frames, ignore_index=True) if frames else shown([], siblings)
 
 
 def _text(line: pd.Series) -> str:
@@ -118,11 +129,14 @@ def caption(labs: list[Lab]) -> str:
     """What a reader has to know of the numbers, in one sentence."""
     profile = labs[0].profile
     mark = "STAND-IN images, not comparable with the paper: " if profile.stand_in else ""
+    gone = [name for name in labs[0].networks if absent(labs, name)]
+    left_out = f" Left out, since outcomes are missing: {', '.join(gone)}." if gone else ""
     counts = sorted({spec.images for spec in profile.attacks.values()})
     return (
         f"{mark}profile {profile.name}, {profile.dataset}, {profile.network.backbone} family at {profile.network.image_size} "
         f"pixels, seeds {', '.join(str(lab.seed) for lab in labs)}; accuracy in percent with Wilson 95 % intervals, n = "
-        f"{counts[0]} to {counts[-1]} test images by cost of the attack (in the CSV); cells are paper / published / current."
+        f"{counts[0]} to {counts[-1]} test images by cost of the attack (in the CSV); cells are paper / published / "
+        f"current.{left_out}"
     )
 
 
@@ -144,6 +158,8 @@ def table3(labs: list[Lab]) -> pd.DataFrame:
         siblings = [lab.at(f"transfer-{backbone}") for lab in labs]
         for name in ("O_PGD", "F_PGD"):
             target, stand_in = f"{PRINTED_BACKBONES[backbone]}/{name}", siblings[0].profile.stand_in
+            if absent(siblings, name):
+                continue
             accuracy = clean(siblings, name)
             for attack in siblings[0].profile.attacks:
                 protocol, source, substitute, column = attack.split("/")
@@ -155,7 +171,7 @@ def table3(labs: list[Lab]) -> pd.DataFrame:
                      "undertrained": accuracy["undertrained"],
                      "paper": paper(3, target, printed, "SVHN", stand_in=stand_in or protocol == "sound"), **found}
                 )  # fmt: skip
-    return pd.DataFrame(lines)
+    return shown(lines, labs)
 
 
 def matrix(table: pd.DataFrame, protocol: str, value: str = "value") -> pd.DataFrame:
@@ -213,4 +229,4 @@ def caltech(labs: list[Lab]) -> pd.DataFrame:
                      "paper": paper_values[name] if "linf-pgd" in attack and not stand_in else float("nan"),
                      **measurement(siblings, NETWORKS[name], key)}
                 )  # fmt: skip
-    return pd.DataFrame(lines)
+    return shown(lines, labs)

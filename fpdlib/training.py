@@ -194,11 +194,20 @@ def resist(
 
 
 def passes(recipe: Recipe) -> dict[str, float]:
-    """Forward and backward passes through the network per training image and epoch (gated steps not deducted)."""
+    """Passes through the network per training image and epoch: forward, backward to parameters, and backward to pixels alone.
+
+    Adversarial training takes the last for every attack step, and the first two for the clean and the adversarial half of its
+    loss (gated steps not deducted).
+    """
     if recipe.adversary is None:
-        return {"forward": float(recipe.phases), "backward": float(recipe.phases)}
-    crafting = recipe.adversary.steps
-    return {"forward": 2.0 + crafting, "backward": 2.0 + crafting}
+        return {"forward": float(recipe.phases), "backward": float(recipe.phases), "pixel": 0.0}
+    crafting = float(recipe.adversary.steps)
+    return {"forward": 2.0 + crafting, "backward": 2.0, "pixel": crafting}
+
+
+def training_macs(recipe: Recipe, macs: dict[str, float]) -> float:
+    """Multiply-accumulates per training image and epoch, with the network's `macs` (`network.cost`)."""
+    return sum(count * macs[f"{kind}_macs"] for kind, count in passes(recipe).items())
 
 
 def update(model: FPD, optimizer, recipe: Recipe, loss: Tensor) -> None:

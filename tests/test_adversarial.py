@@ -123,8 +123,8 @@ def test_a_stopped_adversarial_run_ends_with_the_same_bits(small, tmp_path):
 
 
 def test_passes_and_strength():
-    assert passes(Recipe(phases=2)) == {"forward": 2.0, "backward": 2.0}
-    assert passes(Recipe(adversary=PAPER_PGD))["backward"] == 102
+    assert passes(Recipe(phases=2)) == {"forward": 2.0, "backward": 2.0, "pixel": 0.0}
+    assert passes(Recipe(adversary=PAPER_PGD)) == {"forward": 102.0, "backward": 2.0, "pixel": 100.0}
     warm = Recipe(adversary=replace(PGD, warmup=0.5))
     assert [training.strength(warm, p) for p in (0.0, 0.25, 0.5, 1.0)] == [0, 0.5, 1, 1]
 

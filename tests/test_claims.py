@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fpdlib import claims, evaluation, measures
-from fpdlib.claims import decide
+from fpdlib import claims, evaluation, measures, verdicts
 from fpdlib.comparison import SETTINGS
 from fpdlib.experiments import EXPLORATIONS, VARIANTS
 from fpdlib.lab import Lab
@@ -23,8 +22,8 @@ def test_every_claim_names_its_place_its_test_and_networks_that_exist():
         assert claim["setting"] in ("", *SETTINGS), claim["id"]
         assert claim["test"] in claims.TESTS, claim["id"]
         if claim["test"] in ("gain", "order", "table1", "clean", "cost", "masking", "time", "filter"):
-            assert claims.variant(claim["better"]) in VARIANTS, claim["id"]
-            assert not claim["worse"] or claims.variant(claim["worse"]) in VARIANTS, claim["id"]
+            assert verdicts.variant(claim["better"]) in VARIANTS, claim["id"]
+            assert not claim["worse"] or verdicts.variant(claim["worse"]) in VARIANTS, claim["id"]
     assert {c["better"] for _, c in table.iterrows() if c["test"] == "exploration"} == {e.section for e in EXPLORATIONS}
     places = " ".join(table["place"])
     for part in ("Abstract", "Sec. 1", "Sec. 2", "Sec. 3.1", "Sec. 3.3", "Sec. 3.4", "Sec. 4.1", "Sec. 4.2", "Sec. 5", "Theorem 1",
@@ -67,7 +66,7 @@ class FakeLab:
 
 
 def judged(test, labs, protocol="published", better="F", worse="O"):
-    claim = {"test": test, "better": better, "worse": worse, "where": "all", "setting": "table2", "printed": ""}
+    claim = {"test": test, "better": better, "worse": worse, "where": "bounded", "setting": "table2", "printed": ""}
     return claims.judge(pd.Series(claim), labs, protocol)
 
 
@@ -84,7 +83,7 @@ def judged(test, labs, protocol="published", better="F", worse="O"):
 )
 @pytest.mark.parametrize("protocol", ["published", "sound"])
 def test_orders_and_gains(f, o, gain, verdict, protocol):
-    found = claims.order([FakeLab({"F": f, "ReLU": o})], "F", "O", "all", protocol, gain)
+    found = verdicts.order([FakeLab({"F": f, "ReLU": o})], "F", "O", "bounded", protocol, gain)
     assert found.verdict == verdict and found.effect == pytest.approx(100 * (f - o))
     assert found.low < found.effect < found.high and found.n == 200 and found.seeds == 1
 
@@ -109,28 +108,45 @@ def test_the_worst_case_takes_every_attack_of_its_norm():
 
 
 def test_clean_accuracy_within_a_point():
-    same = claims.clean_accuracy([FakeLab({}, {"F": 0.99, "ReLU": 0.99})], "F", "O")
-    lost = claims.clean_accuracy([FakeLab({}, {"F": 0.951, "ReLU": 0.999})], "F", "O")
+    same = verdicts.clean_accuracy([FakeLab({}, {"F": 0.99, "ReLU": 0.99})], "F", "O")
+    lost = verdicts.clean_accuracy([FakeLab({}, {"F": 0.951, "ReLU": 0.999})], "F", "O")
     assert (same.verdict, lost.verdict) == ("holds", "does not hold") and lost.effect == pytest.approx(-4.8)
     assert judged("clean", [FakeLab({}, {"F": 0.9, "ReLU": 0.99})]).reason == "undertrained: F"
 
 
 def test_masked_gradients():
     ATTACKS = ("published/linf-fgsm", "published/linf-pgd", "published/linf-cw", "sound/linf")
-    for low, verdict in ((0.0, "does not hold"), (0.6, "holds")):
-        lab = FakeLab({"F": 0.6}, low={"F": low})
+    for low, verdict in ((0.0, "does not hold"), (0.6, "holds"), (0.5, "not decided")):
+        lab = FakeLab({"F": 0.6, "O_PGD": 0.5}, low={"F": low, "O_PGD": 0.4})
         lab.profile.attacks = {k: type("A", (), {"norm": "linf", "space": "network", "eps": (0.3,)})() for k in ATTACKS}
-        assert claims.masking([lab], "F").verdict == verdict
-    lab.shares = {"F": 0.0}
-    lab.low = {}
-    assert claims.masking([lab], "F").reason == "nothing is left to be masked"
+        found = verdicts.masking([lab], "F", "O_PGD")
+        assert found.verdict == verdict and found.reason == f"gaps {100 * (0.6 - low):.1f} and 10.0"
+    lab.shares, lab.low = {"F": 0.0, "O_PGD": 0.0}, {}
+    assert verdicts.masking([lab], "F", "O_PGD").reason == "nothing is left to be masked"
+
+
+def test_one_attack_against_another():
+    lab = FakeLab({"O_FGSM": 0.8}, low={"O_FGSM": 0.1})
+    assert verdicts.between_attacks([lab], "O_FGSM", "published/linf-pgd", "sound/linf").verdict == "holds"
+    assert (
+        verdicts.between_attacks([lab], "O_FGSM", "published/linf-pgd", "published/l2-pgd").verdict == "does not hold"
+    )
+
+
+def test_an_average_has_no_worst_case_and_unbounded_attacks_are_not_bounded():
+    lab = Lab("smoke").at("table2")
+    assert verdicts.keys(lab, "all", "sound") == [] and len(verdicts.keys(lab, "all", "published")) == 7
+    assert verdicts.keys(lab, "bounded", "sound") == ["worst/linf", "worst/l2"]
+    assert not {f"published/{name}" for name in verdicts.UNBOUNDED} & set(verdicts.keys(lab, "bounded", "published"))
+    assert verdicts.keys(lab, "l2", "published") == ["published/l2-fgsm", "published/l2-pgd"]
 
 
 def test_decisions():
-    assert (
-        decide(10, 5, 15) == "holds" and decide(-10, -15, -5) == "does not hold" and decide(1, -2, 4) == "not decided"
-    )
-    assert decide(1, -2, 4, gain=5) == "does not hold" and decide(1, -2, 6, gain=5) == "not decided"
+    decide = verdicts.decide
+    assert [decide(5, 15), decide(-15, -5), decide(-2, 4)] == ["holds", "does not hold", "not decided"]
+    assert [decide(6, 9, 5), decide(0.2, 1.8, 5), decide(1, 6, 5)] == ["holds", "does not hold", "not decided"]
+    claim = pd.Series({"printed": "35"})
+    assert claims.gain(claim) == 17.5 and claims.gain(pd.Series({"printed": ""})) == verdicts.GAIN
 
 
 def test_deterministic_verdicts():
@@ -139,28 +155,23 @@ def test_deterministic_verdicts():
     def one(name):
         return claims.judge(by_id.loc[name], [], "any")
 
-    assert claims.theorem_holds(100).verdict == "does not hold"
+    assert verdicts.theorem_holds(100).verdict == "does not hold"
     lipschitz = one("tanh-lipschitz")
     assert lipschitz.verdict == "does not hold" and lipschitz.effect == pytest.approx(1, abs=1e-6)
     average = one("average-32")
     assert average.verdict == "does not hold" and average.effect == pytest.approx(30.80, abs=0.01)
+    assert one("average-10").unit == "points, recomputed"
     x = one("average-x")
     assert x.verdict == "does not hold" and x.effect == pytest.approx(34.055)
 
 
 def test_adversarial_training_costs_more_than_fpd_and_dot_products_are_free(tmp_path):
-    from fpdlib.experiments import PROFILES
-
-    lab = Lab("smoke", store=tmp_path)
-    lab.profile = PROFILES["paper"]
-
-    class Sized:
-        train = range(54_000)
-
-    lab.__dict__["splits"] = Sized
-    found = claims.training_cost([lab], "F", "O_PGD")
+    found = verdicts.training_cost("F", "O_PGD")
     assert found.verdict == "holds" and found.effect > 10
-    assert claims.parameters([lab], "F_FD", "ReLU").verdict == "holds"
+    lab = Lab("smoke", store=tmp_path)
+    assert verdicts.less([lab], "F_FD", "ReLU", "parameters").effect == 0
+    dearer = verdicts.less([lab], "F", "F (gaussian)", "forward_macs")
+    assert dearer.verdict == "holds" and dearer.effect < 0
 
 
 @pytest.mark.parametrize("profile", ["smoke", "laptop"])

@@ -1,6 +1,7 @@
 """The lab and the command line on a profile of seconds: store, resume, two processes, interruptions."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fpdlib import __main__, experiments, results
+from fpdlib import __main__, experiments, results, tables
 from fpdlib.errors import BudgetExhausted, FPDError
 from fpdlib.lab import Lab
+from fpdlib.store import Store
 
 ROOT = Path(__file__).parent.parent
 
@@ -203,6 +205,46 @@ def test_budget_exit_status_and_status_command(profiles, tmp_path, monkeypatch, 
     assert main(monkeypatch, "status", "--profile", "tiny", "--store", tmp_path) == 0
     status = capsys.readouterr().out
     assert "not trained" in status and "missing: white-box, transfer-oracle" in status and "clean" in status
+
+
+@pytest.mark.parametrize("command", ["1", "2", "3", "4", "caltech", "all", "verify", "status"])
+def test_reading_needs_a_store_and_makes_none(profiles, tmp_path, monkeypatch, capsys, command):
+    arguments = {"verify": ("verify", "--stored"), "status": ("status",)}.get(command, ("table", command, "--stored"))
+    out = () if command == "status" else ("--out", tmp_path / "out")
+    assert main(monkeypatch, *arguments, "--profile", "tiny", "--store", tmp_path / "typo", *out) == 2
+    assert "there is no store in" in capsys.readouterr().err and not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("")
+    assert main(monkeypatch, *arguments, "--profile", "tiny", "--store", tmp_path / "file", *out) == 2
+    assert "is a file, not a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", ["1", "2", "3", "4", "caltech"])
+def test_a_table_of_an_empty_store_is_one_error(profiles, tmp_path, monkeypatch, capsys, number):
+    Store(tmp_path / "empty")
+    monkeypatch.setenv("FPD_DATA", str(tmp_path / "nowhere"))
+    tail = ("--stored", "--profile", "tiny", "--store", tmp_path / "empty", "--out", tmp_path / "out")
+    assert main(monkeypatch, "table", number, *tail) == 2
+    assert "run it without --stored" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_all_tables_of_an_empty_store_are_left_out(profiles, tmp_path, monkeypatch, capsys):
+    Store(tmp_path / "empty")
+    tail = ("--stored", "--profile", "tiny", "--store", tmp_path / "empty", "--out", tmp_path / "out")
+    assert main(monkeypatch, "table", "all", *tail) == 0
+    assert "Table 2 is left out" in capsys.readouterr().out
+    assert set(pd.read_csv(tmp_path / "out" / "tiny" / "tables" / "claims.csv").query("seeds > 0")["verdict"]) <= {
+        "not tested"
+    }
+
+
+def test_what_is_left_out_is_named(tmp_path):
+    evidence = tmp_path / "store"
+    shutil.copytree(ROOT / "results" / "smoke" / "store", evidence)
+    lab = Lab("smoke", 0, "cpu", evidence, setting="table2", stored_only=True)
+    shutil.rmtree(evidence / "outcomes" / lab.outcome_key("F", "published/linf-pgd"))
+    assert "F" not in set(
+        tables.table2([lab])["network"]
+    ) and "Left out, since outcomes are missing: F." in tables.caption([lab])
 
 
 def test_pages_show_the_committed_tables(tmp_path):

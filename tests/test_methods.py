@@ -245,3 +245,14 @@ def test_bad_methods_are_named(build, words):
 
 def test_wilson_of_nothing_broken_is_not_zero():
     assert evaluation.rate(np.zeros(100, bool)).high > 0.03
+
+
+def test_square_survives_outputs_that_are_not_numbers():
+    class Nothing(torch.nn.Module):
+        def forward(self, images):
+            return images.flatten(1)[:, :4] * math.nan
+
+    x, y = torch.rand(3, 3, 8, 8), torch.zeros(3, dtype=torch.long)
+    for norm in ("linf", "l2"):
+        for _, attempt in AutoAttack(("square",), norm=norm, queries=5).attempts(0.3):
+            assert attempt(Nothing(), x, y, seed=0, classes=4).shape == x.shape
