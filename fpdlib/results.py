@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from fpdlib import claims, experiments, measures, tables
+from fpdlib.comparison import SETTINGS
 from fpdlib.errors import FPDError
 from fpdlib.experiments import EXPLORATIONS
 from fpdlib.lab import Lab
@@ -172,6 +173,22 @@ def include(page: Path) -> bool:
     if after != before:
         replace_file(page, lambda path: path.write_text(after))
     return after != before
+
+
+def orphans(profile: str, seeds: tuple[int, ...], root: Path) -> list[Path]:
+    """Folders of a store that no experiment of today's code reads: their recipe or attack has changed since."""
+    store, networks, outcomes = Store(root, reading=True), set(), set()
+    for seed in seeds:
+        first = Lab(profile, seed, "cpu", root, progress=False, stored_only=True)
+        for lab in (first.at(setting) for setting in SETTINGS):
+            networks |= {lab.network_key(name) for name in lab.networks}
+            outcomes |= {lab.outcome_key(name, attack) for name in lab.networks for attack in lab.profile.attacks}
+    known = {
+        "networks": networks, "outcomes": outcomes,
+        "diagnostics": {key for key in store.keys("diagnostics")
+                        if store.entry("diagnostics", key, "network")["meta"]["network"] in networks},
+    }  # fmt: skip
+    return [store.folder(kind, key) for kind, keys in known.items() for key in store.keys(kind) if key not in keys]
 
 
 def export_evidence(labs: list[Lab], folder: Path) -> None:

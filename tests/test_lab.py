@@ -247,6 +247,13 @@ def test_what_is_left_out_is_named(tmp_path):
     ) and "Left out, since outcomes are missing: F." in tables.caption([lab])
 
 
+@pytest.mark.parametrize("profile", ["smoke", "laptop"])
+def test_no_committed_result_is_of_an_experiment_that_has_changed(profile):
+    """A changed recipe or attack renames its results; what is committed under the old name would be read by nothing."""
+    left = results.orphans(profile, (0, 1, 2), ROOT / "results" / profile / "store")
+    assert not left, f"recompute, then run tools/prune_results.py: {left[:3]}"
+
+
 def test_pages_show_the_committed_tables(tmp_path):
     """README and REPRODUCE include tables from results/; a stale copy fails here."""
     for name in ("README.md", "REPRODUCE.md"):
