@@ -157,5 +157,5 @@ def networks_of(name: str) -> tuple[str, ...]:
         "beyond": BEYOND,
         "optional": ("ReLU", "F"),
         "families": tuple(f"{cnn} {kind}" for cnn in FAMILIES for kind in ("O", "F")),
-        "anchor": ("CNN (fast AT)",),
+        "anchor": ("CNN (fast AT)", "CNN (fast AT, 30 epochs)"),
     }[family]

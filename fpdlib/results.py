@@ -108,16 +108,15 @@ def publish_comparison(labs: list[Lab], number: str, folder: Path) -> tuple[Path
 
 def publish_anchor(labs: list[Lab], folder: Path) -> None:
     """Write the known answer (`anchor`) and its evidence, if it was computed."""
-    here = [lab for lab in (lab.at("anchor") for lab in labs) if not lab.missing(lab.networks)]
-    if not here:
-        return
-    name, target, lines = here[0].networks[0], folder / labs[0].profile.name, []
-    for lab in here:
+    target, lines, here = folder / labs[0].profile.name, [], [lab.at("anchor") for lab in labs]
+    for lab, name in ((lab, name) for name in here[0].networks for lab in here if not lab.missing([name])):
         for attack in lab.profile.attacks:
             broken = lab.counts(name, attack)["broken"]
             lines.append({"network": name, "seed": lab.seed, "attack": attack, "clean": measures.clean([lab], name)["value"],
                           **measures.measurement([lab], name, attack),
                           "broken by": ", ".join(f"{part} {count}" for part, count in broken.items() if count)})  # fmt: skip
+    if not lines:
+        return
     frame = pd.DataFrame(lines).drop(columns=["seeds", "seed_min", "seed_max"])
     shown = frame[["network", "seed", "attack", "clean", "value", "low", "high", "n", "broken by"]].round(1)
     words = (

@@ -145,8 +145,7 @@ def clean_accuracy(labs: list[Lab], better: str, worse: str) -> Verdict:
     n = labs[0].clean(a).n
     effect, half = 100 * (p - q), 100 * 1.96 * np.sqrt((p * (1 - p) + q * (1 - q)) / n)
     low, high = effect - half, effect + half
-    verdict = "holds" if low > -CLEAN_MARGIN else "does not hold" if high < -CLEAN_MARGIN else "not decided"
-    return Verdict(verdict, effect, low, high, "points", n, len(labs))
+    return Verdict(decide(low, high, -CLEAN_MARGIN), effect, low, high, "points", n, len(labs))
 
 
 def training_cost(cheap: str, dear: str) -> Verdict:
