@@ -111,3 +111,17 @@ def test_a_claim_of_several_pairs():
     assert measures.combine(["holds", "holds"]) == "holds"
     assert measures.combine(["holds", "not decided"]) == "not decided"
     assert measures.combine(["not decided", "does not hold"]) == "does not hold"
+
+
+def test_a_curve_decides_nothing_below_the_error_of_its_attack():
+    hits = both(0.5, 0.5)
+    hits["a"]["curve"] = {0.0: 1.0, 0.1: 0.515, 0.3: 0.515}
+    found = measures.compare([FakeLab(hits)], "a", "b", "curve")
+    assert found["p"] < 0.05 and 0 < found["difference"] < measures.LADDER_ERROR
+    assert (found["verdict"], found["reason"]) == ("not decided", "less than the ladder's own error")
+
+
+def test_table_1s_average_is_that_of_white_box_and_transfer():
+    hits = both(0.5, 0.5)
+    hits["a"]["transfer-oracle"] = {0.3: 0.9}
+    assert measures.scores(FakeLab(hits), "a", "average").mean() == pytest.approx(0.7)
