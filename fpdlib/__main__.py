@@ -78,10 +78,8 @@ def run(arguments: argparse.Namespace) -> None:
         print(pd.DataFrame(lines).T.map(lambda value: f"{value:,.0f}").to_string())
         return
     seeds = dict.fromkeys(arguments.seeds or profile.seeds)
-    setting, stored = (
-        getattr(arguments, "setting", "table1"),
-        getattr(arguments, "stored", arguments.command == "status"),
-    )
+    setting = getattr(arguments, "setting", "table1")
+    stored = getattr(arguments, "stored", arguments.command == "status")
     budget = Budget(arguments.budget)  # one for all
     labs = [
         Lab(profile.name, seed, arguments.device, arguments.store, budget, setting=setting, stored_only=stored)

@@ -12,34 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from fpdlib import published, studies
+from fpdlib import published, studies, verdicts
 from fpdlib.errors import NotComputed
 from fpdlib.lab import Lab
 from fpdlib.measures import clean
-from fpdlib.verdicts import (
-    GAIN,
-    NOT_TESTED,
-    PROTOCOLS,
-    Verdict,
-    arithmetic,
-    attack_cost,
-    between_attacks,
-    clean_accuracy,
-    exploration,
-    families,
-    filtered,
-    less,
-    lipschitz,
-    masking,
-    order,
-    restored,
-    stable,
-    studied,
-    table1_pair,
-    theorem_holds,
-    training_cost,
-    variant,
-)  # fmt: skip
+from fpdlib.verdicts import GAIN, NOT_TESTED, PROTOCOLS, Verdict, variant
 
 
 def load() -> pd.DataFrame:
@@ -66,33 +43,33 @@ def gain(claim: pd.Series) -> float:
 
 
 TESTS = {
-    "gain": Test(lambda labs, c, p: order(labs, c["better"], c["worse"], c["where"], p, gain(c)), True, compared),
-    "order": Test(lambda labs, c, p: order(labs, c["better"], c["worse"], c["where"], p), True, compared),
-    "table1": Test(lambda labs, c, p: table1_pair(labs, c["better"], c["worse"], c["where"], p), True),
-    "exploration": Test(lambda labs, c, p: exploration(labs, c["better"], p), True),
-    "families": Test(lambda labs, c, p: families(labs, p), True),
-    "clean": Test(lambda labs, c, p: clean_accuracy(labs, c["better"], c["worse"]), trained=compared),
-    "cost": Test(lambda labs, c, p: training_cost(c["better"], c["worse"])),
-    "masking": Test(lambda labs, c, p: masking(labs, c["better"], c["worse"]), trained=compared),
-    "time": Test(lambda labs, c, p: attack_cost(labs, c["better"], c["worse"], "multiply-accumulates"), trained=compared),
-    "time-per-cost": Test(lambda labs, c, p: attack_cost(labs, c["better"], c["worse"], "passes"), trained=compared),
-    "between-attacks": Test(lambda labs, c, p: between_attacks(labs, c["where"], c["better"], c["worse"]),
+    "gain": Test(lambda labs, c, p: verdicts.order(labs, c["better"], c["worse"], c["where"], p, gain(c)), True, compared),
+    "order": Test(lambda labs, c, p: verdicts.order(labs, c["better"], c["worse"], c["where"], p), True, compared),
+    "table1": Test(lambda labs, c, p: verdicts.table1_pair(labs, c["better"], c["worse"], c["where"], p), True),
+    "exploration": Test(lambda labs, c, p: verdicts.exploration(labs, c["better"], p), True),
+    "families": Test(lambda labs, c, p: verdicts.families(labs, p), True),
+    "clean": Test(lambda labs, c, p: verdicts.clean_accuracy(labs, c["better"], c["worse"]), trained=compared),
+    "cost": Test(lambda labs, c, p: verdicts.training_cost(c["better"], c["worse"])),
+    "masking": Test(lambda labs, c, p: verdicts.masking(labs, c["better"], c["worse"]), trained=compared),
+    "time": Test(lambda labs, c, p: verdicts.attack_cost(labs, c["better"], c["worse"], "multiply-accumulates"), trained=compared),
+    "time-per-cost": Test(lambda labs, c, p: verdicts.attack_cost(labs, c["better"], c["worse"], "passes"), trained=compared),
+    "between-attacks": Test(lambda labs, c, p: verdicts.between_attacks(labs, c["where"], c["better"], c["worse"]),
                             trained=lambda c: (c["where"],)),
-    "restoration": Test(lambda labs, c, p: restored(labs, c["better"], c["worse"]), trained=lambda c: ("F",)),
+    "restoration": Test(lambda labs, c, p: verdicts.restored(labs, c["better"], c["worse"]), trained=lambda c: ("F",)),
     "smoothness": Test(
-        lambda labs, c, p: studied(labs, c["better"], c["worse"], studies.smoothness, "turn", -1,
+        lambda labs, c, p: verdicts.studied(labs, c["better"], c["worse"], studies.smoothness, "turn", -1,
                                    "less turning of the gradient"),
         trained=compared,
     ),
     "neighbourhood": Test(
-        lambda labs, c, p: studied(labs, c["better"], c["worse"], stable, "stable", 1, "share of stable answers"),
+        lambda labs, c, p: verdicts.studied(labs, c["better"], c["worse"], verdicts.stable, "stable", 1, "share of stable answers"),
         trained=compared,
     ),
-    "less": Test(lambda labs, c, p: less(labs, c["better"], c["worse"], c["where"])),
-    "filter": Test(lambda labs, c, p: filtered(labs, c["better"]), trained=compared),
-    "theorem": Test(lambda labs, c, p: theorem_holds()),
-    "lipschitz": Test(lambda labs, c, p: lipschitz()),
-    "arithmetic": Test(lambda labs, c, p: arithmetic(c["where"], c["better"], c["worse"], float(c["printed"]))),
+    "less": Test(lambda labs, c, p: verdicts.less(labs, c["better"], c["worse"], c["where"])),
+    "filter": Test(lambda labs, c, p: verdicts.filtered(labs, c["better"]), trained=compared),
+    "theorem": Test(lambda labs, c, p: verdicts.theorem_holds()),
+    "lipschitz": Test(lambda labs, c, p: verdicts.lipschitz()),
+    "arithmetic": Test(lambda labs, c, p: verdicts.arithmetic(c["where"], c["better"], c["worse"], float(c["printed"]))),
 }  # fmt: skip
 
 

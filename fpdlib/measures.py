@@ -86,9 +86,9 @@ def masked(labs: list[Lab], name: str) -> bool:
 def compare(labs: list[Lab], better: str, worse: str, attack: str) -> dict:
     """One asserted pair under one measure: paired difference on the same images, and holds / does not hold / not decided.
 
-    Undecided when a network is undertrained, when the higher curve belongs to a network with masked gradients, when
-    p >= 0.05 or the 95 % interval of the mean contains 0, or when not every seed has the same sign. Scores are averaged
-    per image over the seeds that both networks have before the test.
+    Undecided when a network is undertrained, when curves differ by less than LADDER_ERROR or the higher one belongs to a network
+    with masked gradients, when p >= 0.05 or the 95 % interval of the mean contains 0, or when not every seed has the same sign.
+    Scores are averaged per image over the seeds that both networks have before the test.
     """
     labs = available(labs, better, worse)
     a = [scores(lab, better, attack) for lab in labs]
