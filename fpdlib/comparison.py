@@ -116,8 +116,9 @@ def setting(profile: str, name: str, stand_in: bool = False) -> Profile:
         network = replace(SMALL if small else RESNET101, image_size=size)
         attacks = caltech_suite(scale)
     attacks = {key: replace(spec, images=min(spec.images, DATASETS[dataset].test)) for key, spec in attacks.items()}
+    network = replace(network, num_classes=DATASETS[dataset].classes, initialisation=base.network.initialisation)
     return replace(
-        base, dataset=dataset, network=replace(network, num_classes=DATASETS[dataset].classes), attacks=attacks,
+        base, dataset=dataset, network=network, attacks=attacks,
         recipe=recipes(profile, family), hardening=hardening(profile),
         adversaries={"pgd": QUICK_PGD_SVHN if profile != "paper" else PAPER_PGD_SVHN}, setting=name,
         clean_floor=FLOORS[dataset.split("-")[0]], stand_in=DATASETS[dataset].stand_in,

@@ -8,9 +8,9 @@ pixels lie in [0, 1].
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -45,6 +45,8 @@ class NetworkSpec:
     similarity: weights of the non-local mean: 'dot' (the paper's dot product) or 'gaussian' (softmax of it, Sec. 3.1).
     sharing: 'shared' (F_FD and F_BD have the same weights, Sec. 3.1) or 'separate'.
     decoder_width: channels of the pyramid (256 in the release for ResNets); dropout: before the classifier, in [0, 1).
+    initialisation: of the convolutions beside the backbone (laterals, smoothing, 1x1 of a denoising layer): 'released'
+        (He-normal, see `draw_as_released`) or 'pytorch' (its default). The backbone's are timm's, for ResNets the release's.
     """
 
     backbone: str = "resnet101"
@@ -64,6 +66,7 @@ class NetworkSpec:
     dropout: float = 0.0
     similarity: str = "dot"
     sharing: str = "shared"
+    initialisation: str = field(default="released", metadata={"unnamed": "pytorch"})
 
     def __post_init__(self):
         choose("denoiser", self.denoiser, DENOISERS)
@@ -75,6 +78,7 @@ class NetworkSpec:
         choose("statistics", self.statistics, ("per_pass", "shared"))
         choose("similarity", self.similarity, ("dot", "gaussian"))
         choose("sharing", self.sharing, ("shared", "separate"))
+        choose("initialisation", self.initialisation, ("released", "pytorch"))
         if self.sharing == "separate" and self.classifier != "back":
             raise FPDError("sharing is 'separate' but classifier is 'front': without a back module nothing is shared.")
         if self.classifier == "back" and not self.restoration:
@@ -265,6 +269,9 @@ class FPD(nn.Module):
                 "cannot restore it. Choose a multiple of 32."
             )
         self.back_trunk = trunk(build_backbone(spec)) if spec.sharing == "separate" else None
+        if spec.initialisation == "released":
+            beside = (self.decoder, self.trunk.inner, self.back_trunk.inner if self.back_trunk is not None else None)
+            draw_as_released(module for module in beside if module is not None)
         # One set of running statistics per pass, weights shared (Sec. 3.1 shares "the parameters").
         self.back_statistics = nn.Module()
         if spec.classifier == "back" and spec.statistics == "per_pass" and self.back_trunk is None:
@@ -332,6 +339,18 @@ class FPD(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.squeeze(self.pre_squeeze(x))
+
+
+def draw_as_released(parts: Iterable[nn.Module]) -> None:
+    """Draw the weights of all convolutions in `parts` anew, He-normal (fan out, ReLU gain), as the release does with every one.
+
+    Transposed convolutions, biases and BatchNorm keep PyTorch's default. PyTorch's default on the decoder's laterals is
+    2.4 to 6.9 times narrower: an untrained ResNet-101 then restores MNIST at 64 pixels with a mean squared error of 0.4 to
+    0.6 instead of 30 to 57, below the gate's T = 3 (Sec. 3.4, Alg. 1 line 9), so that no step is ever gated.
+    """
+    for layer in (layer for part in parts for layer in part.modules()):
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
 
 
 def build(spec, seed: int) -> nn.Module:

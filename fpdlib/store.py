@@ -46,15 +46,16 @@ def project_folder(name: str, variable: str) -> Path:
 def plain(value):
     """A spec as plain JSON values: dataclasses become objects that carry their type's name.
 
-    Fields at their default are left out, so that a new option leaves the hashes of what exists alone. A default must
-    therefore never change; a test pins the hashes.
+    Fields at their default are left out, so that a new option leaves the hashes of what exists alone; a field whose default
+    is not what stood for it before it was added says so (`unnamed`). Neither may ever change; a test pins the hashes.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         # a field that was renamed goes on under the name it was first hashed as
         fields = {
-            f.metadata.get("hashed_as", f.name): (getattr(value, f.name), f.default) for f in dataclasses.fields(value)
+            f.metadata.get("hashed_as", f.name): (getattr(value, f.name), f.metadata.get("unnamed", f.default))
+            for f in dataclasses.fields(value)
         }
-        changed = {name: plain(given) for name, (given, default) in fields.items() if given != default}
+        changed = {name: plain(given) for name, (given, unnamed) in fields.items() if given != unnamed}
         return {"type": type(value).__name__, **changed}
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}

@@ -1,14 +1,17 @@
 """Table 1 as data: distinct networks, readings, keys, profiles, and the committed evidence."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from fpdlib import evaluation, experiments, report
+from fpdlib import comparison, evaluation, experiments, report
 from fpdlib.errors import FPDError
 from fpdlib.experiments import EXPLORATIONS, GUESSES, PROFILES, TABLE1, VARIANTS
 from fpdlib.lab import Lab
+from fpdlib.network import NetworkSpec, released
+from fpdlib.store import key_of, plain
 
 RESULTS = Path(__file__).parent.parent / "results"
 
@@ -55,6 +58,23 @@ def test_keys_are_pinned(tmp_path):
     lab = Lab("laptop", store=tmp_path)
     assert lab.network_key("F") == "F_s0-1510c7eb58af"
     assert lab.outcome_key("X", "curve") == "X_s0_curve-1fa82e68be6d"
+    assert Lab("smoke", store=tmp_path).network_key("F") == "F_s0-c8ad831686e4"
+
+
+def test_the_initialisation_is_part_of_every_key():
+    """Laptop's networks were drawn by PyTorch's default and say so; all others as the release's."""
+    for name, profile in PROFILES.items():
+        how = "pytorch" if name == "laptop" else "released"
+        assert profile.network.initialisation == how
+        for setting in comparison.SETTINGS:
+            network = comparison.setting(name, setting).network
+            assert getattr(network, "initialisation", how) == how, (name, setting)
+    assert released().initialisation == NetworkSpec().initialisation == "released"
+    spec = VARIANTS["F"].spec(PROFILES["smoke"])
+    keys = {key_of("F", replace(spec, initialisation=how)) for how in ("released", "pytorch")}
+    assert len(keys) == 2
+    named = [plain(replace(spec, initialisation=how)).get("initialisation") for how in ("released", "pytorch")]
+    assert named == ["released", None]  # nothing was named when PyTorch's default was the only way
 
 
 @pytest.mark.parametrize("profile", ["smoke", "laptop"])

@@ -99,6 +99,34 @@ def test_released_preset_has_the_released_structure(backbone, parameters):
     assert model(torch.rand(2, 3, 64, 64)).shape == (2, 10)
 
 
+def test_released_initialisation_is_he_normal_in_every_convolution():
+    """The release draws each Conv2d He-normal, fan out, ReLU gain; transposed convolutions keep PyTorch's default."""
+
+    def deviation(layer):
+        return float(layer.weight.detach().std() / (2 / (layer.out_channels * layer.kernel_size[0] ** 2)) ** 0.5)
+
+    model, default = (build(released(initialisation=how), 0) for how in ("released", "pytorch"))
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.Conv2d):
+            assert deviation(layer) == pytest.approx(1, abs=0.05), name
+    narrow = [1 / deviation(layer) for layer in (*default.decoder.laterals, default.decoder.smooth)]
+    assert narrow == pytest.approx([2.45, 3.46, 4.89, 6.92, 2.45], rel=0.03)
+    for (name, ours), (_, theirs) in zip(model.named_parameters(), default.named_parameters(), strict=True):
+        drawn_anew = name.startswith(("decoder.laterals", "decoder.smooth")) and name.endswith("weight")
+        assert torch.equal(ours, theirs) != drawn_anew, name
+
+
+def test_initialisation_reaches_denoising_layers_and_separate_weights():
+    spec = replace(SMALL_F, denoiser="bottleneck", sharing="separate")
+    model, default = build(spec, 0), build(replace(spec, initialisation="pytorch"), 0)
+    for trunk in ("trunk", "back_trunk"):
+        for path, layer in getattr(model, trunk).inner.items():
+            ours, theirs = layer.transform.weight, getattr(default, trunk).inner[path].transform.weight
+            assert ours.std() > 2 * theirs.std()
+    with pytest.raises(FPDError, match="initialisation is 'zero'; accepted: 'released', 'pytorch'"):
+        replace(SMALL, initialisation="zero")
+
+
 def test_laterals_read_features_before_their_denoising_layer(x):
     model = build(SMALL_F, 0).eval()
     seen = {}
