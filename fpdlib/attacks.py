@@ -11,7 +11,7 @@ chooses the view of the network that they see, which is where the protocols diff
   case per example. `sound`: the same and everything else that a present-day evaluation asks for (AutoAttack, Square,
   targeted margins, epsilon-bounded C&W and DeepFool).
 
-Success is always judged on the deployed output, and only within epsilon.
+Success is always judged on the deployed output, and only within epsilon; where that is not a number, the network in float64 decides.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from fpdlib.answers import OVERFLOWS
 from fpdlib.errors import FPDError, choose
 from fpdlib.methods import PROTOCOLS, Method
 
@@ -40,7 +41,8 @@ class AttackSpec:
     trained network of the same profile (Table 3).
     space: 'network' perturbs the resized three-channel image (the paper), 'native' the dataset's own pixels.
     images: how many test images, of a fixed seeded order or, with order 'file', the first of the test set (Tables 2 to 4 were
-    most likely measured on the first 100). batch_size: images attacked at once.
+    most likely measured on the first 100). batch_size: images attacked at once. overflow: what an output that is not a number
+    counts as (see `answers.wrong`).
     """
 
     name: str
@@ -52,6 +54,7 @@ class AttackSpec:
     images: int = 1000
     batch_size: int = 100
     order: str = "seeded"
+    overflow: str = field(default="confirmed", metadata={"unnamed": "broken"})
 
     def __post_init__(self):
         choose("protocol", self.protocol, PROTOCOLS)
@@ -59,6 +62,7 @@ class AttackSpec:
             choose("surrogate", self.surrogate, (None, "oracle", "true"), "Or 'setting/network' for a trained network.")
         choose("space", self.space, ("network", "native"))
         choose("order", self.order, ("seeded", "file"))
+        choose("overflow", self.overflow, OVERFLOWS)
         top = 1 if self.norm == "linf" else math.inf
         if not self.eps or list(self.eps) != sorted(set(self.eps)) or not 0 <= self.eps[0] <= self.eps[-1] <= top:
             raise FPDError(

@@ -2,8 +2,9 @@
 
 An outcome is a data frame, one row per (image, eps): `index` in the test set, `label`, `eps`, `clean_prediction`,
 `adversarial_prediction`, `linf`, `l2` (of the perturbation, pixel units), `loss` (cross-entropy of the deployed
-logits on the adversarial image) and `gradient_is_zero` (the attacked loss has an exactly zero gradient at the clean
-image). Predictions are of the deployed output.
+logits on the adversarial image), `gradient_is_zero` (the attacked loss has an exactly zero gradient at the clean
+image), `float64_prediction` (what the same weights answer in double precision on the same pixels) and `broken` (see
+`answers.wrong`). Predictions are of the deployed output, -1 where it is not a number.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tqdm import tqdm
 
 from fpdlib import attacks
 from fpdlib.adapters import project
+from fpdlib.answers import NOT_A_NUMBER, answer, deployed, predict, predict_in_float64, wrong
 from fpdlib.attacks import AttackSpec, Surrogate, View
 from fpdlib.data import Images, NativeInput, Splits
 from fpdlib.errors import FPDError
@@ -33,8 +35,9 @@ from fpdlib.store import replace_file
 COLUMNS = {
     "index": "int32", "label": "int16", "eps": "float32", "clean_prediction": "int16",
     "adversarial_prediction": "int16", "linf": "float32", "l2": "float32", "loss": "float32",
-    "gradient_is_zero": "bool",
+    "gradient_is_zero": "bool", "float64_prediction": "int16", "broken": "bool",
 }  # fmt: skip
+NOT_RECORDED = -2  # float64_prediction of outcomes from before it was recorded
 
 
 def test_order(count: int, order: str = "seeded") -> Tensor:
@@ -113,7 +116,7 @@ def attack_batch(target: nn.Module, view: View, test: Images, index: Tensor, att
     clean = predict(target, x)
     _, gradient = attacks.loss_gradient(View(view.network, view.outputs).eval(), x, y)  # no pass of the attack's
     zero = (gradient == 0).flatten(1).all(1)
-    best, standing = x.clone(), clean == y
+    best, standing = x.clone(), ~wrong(target, x, y, attack.overflow)
     rows = []
     for eps in attack.eps:
         for name, attempt in attack.method.attempts(eps) if eps > 0 else ():
@@ -127,7 +130,7 @@ def attack_batch(target: nn.Module, view: View, test: Images, index: Tensor, att
                 adversarial = attempt(view, x[left], y[left], seed=seed, classes=classes)
             # minimal-norm attacks may leave the ball: only what is still wrong within it counts
             adversarial = project(adversarial, x[left], eps, attack.norm)
-            fell = predict(target, adversarial) != y[left]
+            fell = wrong(target, adversarial, y[left], attack.overflow)
             # keep the last attempt on what stands, so that a row always describes an attacked image
             best[left] = adversarial
             standing[left[fell]] = False
@@ -146,6 +149,8 @@ def attack_batch(target: nn.Module, view: View, test: Images, index: Tensor, att
                     "l2": delta.norm(dim=1).cpu().numpy(),
                     "loss": F.cross_entropy(logits, y, reduction="none").cpu().numpy(),
                     "gradient_is_zero": zero.cpu().numpy(),
+                    "float64_prediction": predict_in_float64(target, best).cpu().numpy(),
+                    "broken": ~standing.cpu().numpy(),
                 }
             )
         )
@@ -168,23 +173,6 @@ def craft(model: FPD, splits: Splits, attack: AttackSpec, seed: int) -> tuple[Te
         right += int((predict(model, images[-1]) == y).sum())
     counts = {"forwards": view.forwards, "backwards": view.backwards, "seconds": time.monotonic() - started}
     return torch.cat(images), counts | {"source_right": right}
-
-
-@torch.no_grad()
-def deployed(network: nn.Module, x: Tensor) -> Tensor:
-    return network(x)
-
-
-def predict(network: nn.Module, x: Tensor) -> Tensor:
-    """The class of each image, (B,); -1 where an output is not a number, which is right for no label.
-
-    The dot-product denoising layer is cubic and unnormalised, so a large perturbation can overflow float32 in it.
-    """
-    return answer(deployed(network, x))
-
-
-def answer(logits: Tensor) -> Tensor:
-    return torch.where(logits.isnan().any(1), -1, logits.argmax(1))
 
 
 def train_surrogate(model: FPD, splits: Splits, labels: str, seed: int, epochs: int = 5) -> tuple[Surrogate, float]:
@@ -237,6 +225,9 @@ def read_outcome(path: Path, extra: tuple[str, ...] = ()) -> pd.DataFrame:
     """An outcome from its Parquet file; FPDError if it is damaged or has other columns."""
     try:
         frame = pd.read_parquet(path)
+        if "broken" not in frame:  # every output that is not a number counted as wrong then
+            frame["float64_prediction"] = np.int16(NOT_RECORDED)
+            frame["broken"] = frame["adversarial_prediction"] != frame["label"]
         missing = {*COLUMNS, *extra} - set(frame.columns)
         if missing:
             raise ValueError(f"columns missing: {sorted(missing)}")
@@ -268,16 +259,21 @@ def rate(hits) -> Rate:
     return Rate(float(hits.mean()), len(hits), float(interval.low), float(interval.high))
 
 
-def robust(outcome: pd.DataFrame) -> pd.DataFrame:
-    """One row per image, one boolean column per eps: classified correctly after the attack."""
-    hits = (outcome["adversarial_prediction"] == outcome["label"]).rename("robust")
-    table = pd.concat([outcome[["index", "eps"]], hits], axis=1)
+def robust(outcome: pd.DataFrame, numbers_only: bool = False) -> pd.DataFrame:
+    """One row per image, one boolean column per eps: not broken by the attack.
+
+    numbers_only: images that only an output which is not a number counts as broken are left standing.
+    """
+    hits = ~outcome["broken"]
+    if numbers_only:
+        hits |= outcome["adversarial_prediction"] == NOT_A_NUMBER
+    table = pd.concat([outcome[["index", "eps"]], hits.rename("robust")], axis=1)
     return table.pivot(index="index", columns="eps", values="robust")
 
 
-def curve_score(outcome: pd.DataFrame) -> pd.Series:
+def curve_score(outcome: pd.DataFrame, numbers_only: bool = False) -> pd.Series:
     """Per image, the area under its robustness curve over eps divided by the range: 1 never broken, 0 wrong at once."""
-    table = robust(outcome).astype(float)
+    table = robust(outcome, numbers_only).astype(float)
     radii = table.columns.to_numpy(dtype=float)
     if len(radii) == 1:
         return table.iloc[:, 0]

@@ -77,13 +77,14 @@ class Lab:
     profile: 'smoke', 'laptop', 'paper-short' or 'paper'. device: 'auto', 'cpu' or 'cuda'. store: folder, '' for the
     default (FPD_STORE, else `store/`). budget: seconds, None for no limit. setting: which of the paper's experiments
     (`comparison.SETTINGS`); where its data set can neither be found nor has results in the store, the bundled stand-in takes
-    its place and `profile.stand_in` says so. stored_only: compute nothing, raise NotComputed instead.
+    its place and `profile.stand_in` says so. stored_only: compute nothing, raise NotComputed instead (None: if the environment has
+    FPD_COMPUTE=0).
     Raises FPDError on any other value.
     """
 
     def __init__(self, profile: str = "smoke", seed: int = 0, device: str = "auto", store: str = "",
                  budget: float | Budget | None = None, progress: bool = True, setting: str = "table1",
-                 stored_only: bool = False):  # fmt: skip
+                 stored_only: bool | None = None):  # fmt: skip
         self.profile = comparison.setting(profile, setting)
         if type(seed) is not int or seed < 0:
             raise FPDError(f"seed is {seed!r}; accepted: an integer from 0.")
@@ -94,6 +95,7 @@ class Lab:
             raise FPDError("device is 'cuda', but torch sees no GPU here; accepted: 'auto', 'cpu'.")
         self.device = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
         self.seed = seed
+        stored_only = os.environ.get("FPD_COMPUTE") == "0" if stored_only is None else stored_only
         self.store = Store(store, reading=stored_only)
         self.budget = budget if isinstance(budget, Budget) else Budget(budget)
         self.progress = progress
@@ -129,6 +131,17 @@ class Lab:
             other._siblings = self._siblings
             self._siblings[setting] = other
         return self._siblings[setting]
+
+    def seeds(self) -> list[Lab]:
+        """This lab and those of the profile's other seeds; alone if its seed is none of them."""
+        if self.seed not in self.profile.seeds:
+            return [self]
+        others = {
+            seed: Lab(self.profile.name, seed, self.device.type, self.store.root, self.budget, self.progress, self.profile.setting,
+                      self.stored_only)
+            for seed in self.profile.seeds if seed != self.seed
+        }  # fmt: skip
+        return [others.get(seed, self) for seed in self.profile.seeds]
 
     @functools.cached_property
     def splits(self) -> data.Splits:
@@ -360,6 +373,9 @@ class Lab:
         for attack in attacks or ():
             choose("attack", attack, self.profile.attacks)
         todo = self.missing(names, attacks)
+        if todo and self.stored_only:
+            print(f"{self.title}: not computed: {', '.join(dict.fromkeys(name for name, _ in todo))}")
+            return
         if not todo:
             print(f"{len(names)} networks, {self.title}: all from the store")
             return

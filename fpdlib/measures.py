@@ -18,32 +18,33 @@ LADDER_ERROR = 2.0
 WHITE_BOX = ("white-box", "sound-pgd")  # Table 1's published point and its worst case
 
 
-def scores(lab: Lab, name: str, attack: str) -> pd.Series:
+def scores(lab: Lab, name: str, attack: str, numbers_only: bool = False) -> pd.Series:
     """Per image: robust or not at the attack's epsilon; for a ladder, the area under the robustness curve.
 
     `average` is Table 1's last column, the mean of white-box and transfer.
     `sound-pgd` (Table 1) and `worst/linf`, `worst/l2`, `worst-native/...` (the other tables) count an image as robust only
     if no attack of that norm and space broke it at that epsilon or below: a wide ball with a rugged loss can hide from one
     attack what a smaller radius, a weaker attack or a transfer finds. Their images are those of the sound attack.
+    numbers_only: breaks that rest on an output which is not a number do not count (see `evaluation.robust`).
     """
     if attack == "sound-pgd":
-        return worst_case(lab, name, attack, list(lab.profile.attacks))
+        return worst_case(lab, name, attack, list(lab.profile.attacks), numbers_only)
     if attack == "average":
-        return (scores(lab, name, "white-box") + scores(lab, name, "transfer-oracle")) / 2
+        return sum(scores(lab, name, part, numbers_only) for part in ("white-box", "transfer-oracle")) / 2
     if attack.startswith("worst"):
         sound = attack.replace("worst", "sound", 1)
         base = lab.profile.attacks[sound]
         same = [key for key, spec in lab.profile.attacks.items()
                 if (spec.norm, spec.space) == (base.norm, base.space) and spec.eps[-1] <= base.eps[-1]]  # fmt: skip
-        return worst_case(lab, name, sound, same)
-    return evaluation.curve_score(lab.outcome(name, attack)).astype(float)
+        return worst_case(lab, name, sound, same, numbers_only)
+    return evaluation.curve_score(lab.outcome(name, attack), numbers_only).astype(float)
 
 
-def worst_case(lab: Lab, name: str, base: str, attacks: list[str]) -> pd.Series:
+def worst_case(lab: Lab, name: str, base: str, attacks: list[str], numbers_only: bool = False) -> pd.Series:
     """Per image of the attack `base`: 1 if none of the attacks that were run on it broke it."""
-    standing = evaluation.robust(lab.outcome(name, base)).iloc[:, -1].copy()
+    standing = evaluation.robust(lab.outcome(name, base), numbers_only).iloc[:, -1].copy()
     for attack in attacks:
-        hits = evaluation.robust(lab.outcome(name, attack)).iloc[:, -1]
+        hits = evaluation.robust(lab.outcome(name, attack), numbers_only).iloc[:, -1]
         broken = hits.index[~hits].intersection(standing.index)
         standing.loc[broken] = False
     return standing.astype(float)
@@ -55,14 +56,20 @@ def available(labs: list[Lab], *names: str) -> list[Lab]:
 
 
 def measurement(labs: list[Lab], name: str, attack: str) -> dict:
-    """Mean over seeds in percent, Wilson 95 % interval at n images (of the mean), and the range over seeds."""
+    """Mean over seeds in percent, Wilson 95 % interval at n images (of the mean), and the range over seeds.
+
+    `nan`: how much of what is missing to 100 % rests on outputs that are not numbers alone, in percent: for a 0/1 score the share
+    of broken images that no attack broke otherwise. nan where nothing is broken.
+    """
     labs = available(labs, name)
     per_seed = [scores(lab, name, attack) for lab in labs]
     values = [float(s.mean()) for s in per_seed]
     mean, n = float(np.mean(values)), len(per_seed[0])
     interval = evaluation.rate(np.arange(n) < round(mean * n))
+    otherwise = np.mean([scores(lab, name, attack, numbers_only=True).mean() for lab in labs])
     return {
         "value": 100 * mean, "n": n, "low": 100 * interval.low, "high": 100 * interval.high,
+        "nan": 100 * float(otherwise - mean) / (1 - mean) if mean < 1 else float("nan"),
         "seeds": len(labs), "seed_min": 100 * min(values), "seed_max": 100 * max(values),
     }  # fmt: skip
 

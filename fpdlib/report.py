@@ -13,7 +13,7 @@ import torch
 from fpdlib import adapters, attacks, evaluation, experiments, published
 from fpdlib.experiments import EXPLORATIONS, TABLE1, Exploration
 from fpdlib.lab import Lab
-from fpdlib.measures import available, clean, combine, compare, measurement
+from fpdlib.measures import available, clean, combine, compare, masked, measurement
 
 MEASURES = {
     "white-box": "white-box, published protocol",
@@ -42,7 +42,7 @@ def table1(labs: list[Lab], rows=TABLE1) -> pd.DataFrame:
             line |= {"clean": accuracy["value"], "clean_n": accuracy["n"], "undertrained": accuracy["undertrained"]}
             for attack in labs[0].profile.attacks:
                 found = measurement(labs, name, attack)
-                keys = ("value", "n", "low", "high", "seed_min", "seed_max")
+                keys = ("value", "n", "low", "high", "nan", "seed_min", "seed_max")
                 line |= {f"{attack}_{key}".replace("_value", ""): found[key] for key in keys}
             lines.append(line)
     return pd.DataFrame(lines)
@@ -53,6 +53,10 @@ def _cell(line: pd.Series, attack: str) -> str:
     if line["seeds"] > 1:
         text += f" ({line[attack + '_seed_min']:.1f}-{line[attack + '_seed_max']:.1f})"
     return text
+
+
+def percent(share: float) -> str:
+    return "-" if np.isnan(share) else f"{share:.0f} %"
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
@@ -69,6 +73,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
                 "white-box: paper": f"{line['paper_white_box']:.2f}",
                 "ours": _cell(line, "white-box"),
                 "ours, sound": _cell(line, "sound-pgd"),
+                "sound: breaks by NaN alone": percent(line["sound-pgd_nan"]),
                 "black-box: paper": f"{line['paper_black_box']:.2f}",
                 "ours, transfer": _cell(line, "transfer-oracle"),
                 "curve area": f"{line['curve']:.1f}",
@@ -91,6 +96,7 @@ def protocol_table(labs: list[Lab]) -> pd.DataFrame:
                 f"{words} low": found["low"],
                 f"{words} high": found["high"],
                 f"{words} n": found["n"],
+                f"{words} nan": found["nan"],
             }
         lines.append(line)
     return pd.DataFrame(lines)
@@ -105,8 +111,20 @@ def caption(labs: list[Lab]) -> str:
         f"Profile {profile.name}: {profile.network.backbone} family at {profile.network.image_size} pixels, "
         f"{profile.dataset}, seeds {seeds}; accuracy in percent with Wilson 95 % intervals, n = "
         f"{attacks['white-box'].images} test images ({attacks['sound-pgd'].images} for sound), L-inf eps 0.3, "
-        f"40 steps of 0.01; curve area over eps 0 to {attacks['curve'].eps[-1]}; * another reading of the row."
+        f"40 steps of 0.01; curve area over eps 0 to {attacks['curve'].eps[-1]}; * another reading of the row. {notes(profile)}"
     )
+
+
+def notes(profile: experiments.Profile) -> str:
+    """What a reader has to know of a profile's networks and of outputs that are not numbers."""
+    drawn = {
+        "released": "",
+        "pytorch": "Convolutions beside the backbone start from PyTorch's default, not as released. ",
+    }
+    counted = {"confirmed": "counted as broken where float64 is wrong too on the same pixels",
+               "broken": "counted as broken, not checked in float64"}[profile.overflow]  # fmt: skip
+    start = drawn[getattr(profile.network, "initialisation", "released")]
+    return f"{start}NaN: share of the broken images that only an output which is not a number breaks ({counted})."
 
 
 # ---------------------------------------------------------------------------------------------- verdicts
@@ -137,40 +155,6 @@ def verdicts(labs: list[Lab], explorations=EXPLORATIONS) -> pd.DataFrame:
         line["curve, other reading"] = combine(list(other["verdict"])) if len(other) else "-"
         lines.append(line)
     return pd.DataFrame(lines)
-
-
-def headline(labs: list[Lab]) -> pd.DataFrame:
-    """The page's first table: each pair that the paper asserts, its numbers beside ours, and the verdict on the curve."""
-    lines = []
-    for exploration in EXPLORATIONS:
-        printed = {row.variants[0]: row.name for row in TABLE1 if row.section == exploration.section}
-        printed |= {name: name for name in ("F", "F_FD", "F_FD+R") if name not in printed}
-        for better, worse in exploration.pairs:
-            curve = compare(labs, better, worse, "curve")
-            names = [printed[name] for name in (better, worse)]
-            paper = {
-                attack: [published_accuracy(name, attack) for name in names] for attack in ("white-box", "black-box")
-            }
-            ours = [measurement(labs, name, "curve")["value"] for name in (better, worse)]
-            lines.append(
-                {
-                    "exploration": exploration.section,
-                    "the paper says": f"{names[0]} > {names[1]}",
-                    "paper white-box": " / ".join(f"{v:.2f}" for v in paper["white-box"]),
-                    "paper black-box": " / ".join(f"{v:.2f}" for v in paper["black-box"]),
-                    "ours, curve area": " / ".join(f"{v:.1f}" for v in ours),
-                    "difference [95 %]": f"{curve['difference']:+.1f} [{curve['low']:+.1f}, {curve['high']:+.1f}]",
-                    "seeds": curve["seeds"],
-                    "verdict": curve["verdict"] + _because(curve),
-                }
-            )
-    return pd.DataFrame(lines)
-
-
-def published_accuracy(row: str, attack: str) -> float:
-    """A row's printed number; rows of one name agree in every section that prints them."""
-    sections = [r.section for r in TABLE1 if r.name == row]
-    return published.value(1, row, attack, sections[0])
 
 
 def finding(labs: list[Lab], section: str) -> str:
@@ -215,14 +199,23 @@ def curve_points(labs: list[Lab], name: str) -> pd.DataFrame:
                          "low": [100 * r.low for r in rates], "high": [100 * r.high for r in rates]})  # fmt: skip
 
 
+def caveats(labs: list[Lab], name: str) -> list[str]:
+    """Why a network's curve does not speak for itself: 'undertrained', 'masked'."""
+    tests = {"undertrained": clean(labs, name)["undertrained"], "masked": masked(labs, name)}
+    return [word for word, applies in tests.items() if applies]
+
+
 def plot_curves(labs: list[Lab], names, title: str = "") -> plt.Figure:
-    """Robust accuracy over epsilon, one line a network with its Wilson band; epsilon on a square-root scale."""
+    """Robust accuracy over epsilon, one line a network with its Wilson band; epsilon on a square-root scale.
+
+    Dashed and named so: a network that is undertrained, and one whose gradients are masked, whose curve is an upper bound.
+    """
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
-    styles = ("-", "--", "-.", ":")
-    for number, name in enumerate(names):
+    for name in names:
         points = curve_points(labs, name)
-        mark = " (undertrained)" if clean(labs, name)["undertrained"] else ""
-        (line,) = axes.plot(points["eps"], points["accuracy"], styles[number // 10 % 4], marker=".", label=name + mark)
+        weak = caveats(labs, name)
+        label = f"{name} ({', '.join(weak)})" if weak else name
+        (line,) = axes.plot(points["eps"], points["accuracy"], "--" if weak else "-", marker=".", label=label)
         axes.fill_between(points["eps"], points["low"], points["high"], color=line.get_color(), alpha=0.12, lw=0)
     axes.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
     axes.set_xticks(points["eps"], [f"{e:g}" for e in points["eps"]], fontsize=8)

@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from fpdlib import claims, experiments, measures, tables
+from fpdlib import claims, experiments, frontpage, measures, tables
 from fpdlib.comparison import SETTINGS
 from fpdlib.errors import FPDError
 from fpdlib.experiments import EXPLORATIONS
@@ -18,7 +18,6 @@ from fpdlib.report import (
     caption,
     comparisons,
     curve_points,
-    headline,
     plot_curves,
     plot_restored,
     protocol_table,
@@ -36,7 +35,9 @@ def publish(labs: list[Lab], folder: Path) -> Path:
     table, decided, networks = table1(labs), verdicts(labs), experiments.variants_of()
     write_table(target, "table1", table, readable(table), words)
     write_table(target, "explorations", decided, decided, words)
-    write_table(target, "headline", headline(labs), headline(labs), words)
+    ordered = frontpage.explorations(labs)
+    write_table(target, "order", ordered, frontpage.narrow(ordered), frontpage.scale(labs))
+    save_figure(target, "order", frontpage.plot_explorations(ordered, frontpage.scale(labs, brief=True)))
     pairs = pd.concat([comparisons(labs, e) for e in EXPLORATIONS], ignore_index=True)
     write_csv(target, "pairs", pairs)
     curves = pd.concat([curve_points(labs, name).assign(network=name) for name in networks], ignore_index=True)
@@ -148,6 +149,8 @@ def publish_claims(labs: list[Lab], folder: Path) -> tuple[Path, pd.DataFrame]:
     words = f"Profile {labs[0].profile.name}, seeds {seeds}; {frame['id'].nunique()} claims. Tested: {tally}."
     publish_anchor(labs, folder)
     write_table(target, "claims", frame, claims.readable(frame), words)
+    with writing(target):
+        (target / "tables" / "answer.md").write_text(frontpage.answer(frame) + "\n")
     for setting in claims.needed():
         export_evidence([lab.at(setting) for lab in labs], target / "store")
     return target, frame

@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fpdlib import adapters, diagnostics, restoration
+from fpdlib.answers import NOT_A_NUMBER, OVERFLOWS, predict
 from fpdlib.attacks import View, loss_gradient
 from fpdlib.errors import choose
-from fpdlib.evaluation import predict, test_order
+from fpdlib.evaluation import evaluate, test_order
 from fpdlib.lab import Lab
 from fpdlib.runtime import generator
 from fpdlib.suites import EPS_SVHN
@@ -43,6 +44,33 @@ def diagnosis(lab: Lab, name: str, surrogate: str = "ReLU") -> tuple[pd.DataFram
 
     files = lab.study(name, "diagnosis", spec, compute)
     return pd.read_csv(files["checks.csv"]), pd.read_csv(files["landscape.csv"])
+
+
+def overflow(lab: Lab, name: str, attack: str = "sound/linf", images: int = 200) -> pd.DataFrame:
+    """Outcomes of an attack on a network, at most `images` of them, by what an output that is not a number counts as: column
+    `overflow`, 'broken' or 'confirmed' (see `answers.wrong`; then the attack goes on where float64 is right)."""
+    spec = lab.profile.attacks[choose("attack", attack, lab.profile.attacks)]
+    spec = replace(spec, images=min(spec.images, images), overflow="confirmed")
+
+    def compute(model: nn.Module) -> dict:
+        found = {how: evaluate(model, lab.splits, replace(spec, overflow=how), lab.seed)[0] for how in OVERFLOWS}
+        frame = pd.concat(found, names=["overflow"]).reset_index(0)
+        return {"overflow.csv": lambda path: frame.to_csv(path, index=False, float_format="%.6g")}
+
+    return pd.read_csv(lab.study(name, "overflow", spec, compute)["overflow.csv"])
+
+
+def survivors(frame: pd.DataFrame) -> dict[str, int]:
+    """How many breaks of `overflow` rest on an output that is not a number, and what the same weights say in float64."""
+    first, second = (frame[frame["overflow"] == how] for how in ("broken", "confirmed"))
+    silent = first[first["broken"] & (first["adversarial_prediction"] == NOT_A_NUMBER)]
+    finite = silent["float64_prediction"] != NOT_A_NUMBER
+    right = silent["float64_prediction"] == silent["label"]
+    return {
+        "images": len(first), "broken": int(first["broken"].sum()), "of them by NaN alone": len(silent),
+        "in float64: wrong": int((finite & ~right).sum()), "in float64: not finite": int((~finite).sum()),
+        "in float64: right": int(right.sum()), "broken when the attack goes on": int(second["broken"].sum()),
+    }  # fmt: skip
 
 
 def restored(lab: Lab, name: str, attack: str = "published/linf-pgd") -> tuple[pd.DataFrame, dict]:

@@ -15,6 +15,7 @@ from fpdlib.comparison import TABLE2, TABLE4
 from fpdlib.errors import NotComputed
 from fpdlib.lab import Lab
 from fpdlib.measures import available, clean, measurement
+from fpdlib.report import notes
 from fpdlib.suites import BACKBONES, NETWORKS
 
 # our columns -> the paper's
@@ -69,6 +70,7 @@ def white_box(labs: list[Lab], table: int, names: tuple[str, ...], section: str,
             found = measurement(labs, variant, key)
             line = base | {"protocol": protocol, "column": column} | found
             line["eps"] = suite[attack].eps[-1]
+            line["nan_own"] = found["nan"] if key == attack else measurement(labs, variant, attack)["nan"]
             line |= cost(available(labs, variant)[0], variant, attack)
             if column in COLUMNS:
                 line["paper"] = paper(table, prefix + name, column, section, stand_in=stand_in)
@@ -114,6 +116,11 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
                 if (protocol, norm) in by.index:
                     found = by.loc[(protocol, norm)]
                     line[f"{words} {norm}, eps {found['eps']:.3g}"] = _text(found)
+        shares = []
+        for (protocol, column), row in group[group["nan_own"] >= 0.5].set_index(["protocol", "column"]).iterrows():
+            alone = f" ({row['nan']:.0f} % in no other attack)" if protocol.startswith("sound") else ""
+            shares.append(f"{protocol} {column} {row['nan_own']:.0f} %{alone}")
+        line["broken by NaN alone"] = ", ".join(shares) or "-"
         rows.append(line)
     return pd.DataFrame(rows)
 
@@ -136,7 +143,7 @@ def caption(labs: list[Lab]) -> str:
         f"{mark}profile {profile.name}, {profile.dataset}, {profile.network.backbone} family at {profile.network.image_size} "
         f"pixels, seeds {', '.join(str(lab.seed) for lab in labs)}; accuracy in percent with Wilson 95 % intervals, n = "
         f"{counts[0]} to {counts[-1]} test images by cost of the attack (in the CSV); cells are paper / published / "
-        f"current.{left_out}"
+        f"current. {notes(profile)}{left_out}"
     )
 
 

@@ -198,6 +198,8 @@ def attack_cost(labs: list[Lab], slow: str, fast: str, unit: str) -> Verdict:
         weights = (macs["forward_macs"], macs["pixel_macs"]) if unit == "multiply-accumulates" else (1, 1)
         counts = [labs[0].counts(name, attack) for attack in keys(labs[0], "all", "published")]
         spent.append(np.array([c["forwards"] * weights[0] + c["backwards"] * weights[1] for c in counts]))
+    if not all(one.all() for one in spent):
+        return Verdict("not decided", reason="an attack found no correctly classified image")
     ratios = np.log(spent[0] / spent[1])
     mean = ratios.mean()
     half = stats.t.ppf(0.975, len(ratios) - 1) * ratios.std(ddof=1) / np.sqrt(len(ratios))

@@ -54,8 +54,10 @@ class FakeLab:
     def outcome(self, name, attack):
         share = self.low.get(name, self.shares[name]) if attack.startswith("sound") else self.shares[name]
         label = np.zeros(200, int)
-        return pd.DataFrame({"index": range(200), "eps": 0.3, "label": label,
-                             "adversarial_prediction": np.arange(200) >= share * 200})  # fmt: skip
+        fell = np.arange(200) >= share * 200
+        return pd.DataFrame(
+            {"index": range(200), "eps": 0.3, "label": label, "adversarial_prediction": fell, "broken": fell}
+        )
 
     def clean(self, name):
         share = self._clean if np.isscalar(self._clean) else self._clean[name]

@@ -138,7 +138,7 @@ def test_a_transfer_hands_over_the_substitutes_images(profiles, tmp_path, monkey
 def test_no_number_of_the_paper_stands_beside_a_stand_in():
     from pathlib import Path
 
-    lab = Lab("smoke", 0, "cpu", Path(__file__).parent.parent / "results" / "smoke" / "store")
+    lab = Lab("smoke", 0, "cpu", Path(__file__).parent.parent / "results" / "smoke" / "store", stored_only=True)
     four, three, photographs = tables.table4([lab]), tables.table3([lab]), tables.caltech([lab])
     assert four["paper"].isna().all() and three["paper"].isna().all() and photographs["paper"].isna().all()
     assert "STAND-IN" in tables.caption([lab.at("svhn-resnet50")])

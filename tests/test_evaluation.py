@@ -238,7 +238,7 @@ def test_paired_tests():
 
 def test_curve_score_is_the_area_under_an_images_curve():
     frame = pd.DataFrame({"index": [7] * 3, "eps": np.float32([0, 0.1, 0.3]), "label": [1] * 3,
-                          "adversarial_prediction": [1, 1, 0]})  # fmt: skip
+                          "adversarial_prediction": [1, 1, 0], "broken": [False, False, True]})  # fmt: skip
     assert evaluation.curve_score(frame).loc[7] == pytest.approx((0.1 + 0.1) / 0.3, abs=1e-6)
 
 

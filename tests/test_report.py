@@ -22,8 +22,9 @@ class FakeLab:
         frames = []
         for eps, share in columns.items():
             label = np.zeros(400, int)
-            frames.append(pd.DataFrame({"index": range(400), "eps": eps, "label": label,
-                                        "adversarial_prediction": np.arange(400) >= share * 400}))  # fmt: skip
+            fell = np.arange(400) >= share * 400
+            frames.append(pd.DataFrame({"index": range(400), "eps": eps, "label": label, "adversarial_prediction": fell,
+                                        "broken": fell}))  # fmt: skip
         return pd.concat(frames, ignore_index=True)
 
     def clean(self, name):
@@ -64,7 +65,9 @@ def test_one_pair(a, b, clean, verdict, reason, attack):
 
 def test_ranks_against_the_mean_decide_nothing(monkeypatch):
     skewed = pd.Series([-0.05] * 140 + [0.7] * 11 + [0.0] * 249)  # many lose a little, few win a lot
-    monkeypatch.setattr(measures, "scores", lambda lab, name, attack: skewed + 0.1 if name == "a" else skewed * 0 + 0.1)
+    monkeypatch.setattr(
+        measures, "scores", lambda lab, name, *_, **__: skewed + 0.1 if name == "a" else skewed * 0 + 0.1
+    )
     found = measures.compare([FakeLab(both(0.5, 0.5))], "a", "b", "curve")
     assert found["p"] < 0.05 and found["low"] < 0 < found["high"] and found["verdict"] == "not decided"
 

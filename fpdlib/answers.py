@@ -1,0 +1,62 @@
+"""What a network answers, and when an answer counts as wrong although float32 overflowed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from fpdlib.errors import choose
+
+NOT_A_NUMBER = -1  # the class of an output that is not a number, which is right for no label
+OVERFLOWS = ("confirmed", "broken")
+
+
+@torch.no_grad()
+def deployed(network: nn.Module, x: Tensor) -> Tensor:
+    return network(x)
+
+
+def answer(logits: Tensor) -> Tensor:
+    return torch.where(logits.isnan().any(1), NOT_A_NUMBER, logits.argmax(1))
+
+
+def predict(network: nn.Module, x: Tensor) -> Tensor:
+    """The class of each image, (B,); -1 where an output is not a number.
+
+    The dot-product denoising layer is cubic and unnormalised, so a large perturbation can overflow float32 in it.
+    """
+    return answer(deployed(network, x))
+
+
+@contextmanager
+def in_float64(network: nn.Module) -> Iterator[nn.Module]:
+    """The same network with its weights in double precision, as they were afterwards: float32 to float64 and back is exact."""
+    before = next((p.dtype for p in network.parameters()), torch.float32)
+    try:
+        yield network.double()
+    finally:
+        network.to(before)
+
+
+def predict_in_float64(network: nn.Module, x: Tensor) -> Tensor:
+    """What the same weights answer in double precision, (B,); -1 where even that is not finite."""
+    with in_float64(network) as exact:
+        logits = deployed(exact, x.double())
+    return torch.where(logits.isfinite().all(1), answer(logits), NOT_A_NUMBER)
+
+
+def wrong(network: nn.Module, x: Tensor, y: Tensor, overflow: str = "confirmed") -> Tensor:
+    """(B,) whether the deployed output misses the labels y.
+
+    overflow: what an output that is not a number counts as: 'confirmed', wrong only if the network in float64 is wrong or not
+    finite on the same pixels (an overflow is a property of float32, not of the defence); 'broken', wrong in any case.
+    """
+    choose("overflow", overflow, OVERFLOWS)
+    said = predict(network, x)
+    missed, doubtful = said != y, said == NOT_A_NUMBER
+    if overflow == "confirmed" and doubtful.any():
+        missed[doubtful] = predict_in_float64(network, x[doubtful]) != y[doubtful]
+    return missed
