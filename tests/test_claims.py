@@ -8,7 +8,7 @@ import pytest
 
 from fpdlib import claims, evaluation, measures, verdicts
 from fpdlib.comparison import SETTINGS
-from fpdlib.experiments import EXPLORATIONS, VARIANTS
+from fpdlib.experiments import EXPLORATIONS, PROFILES, VARIANTS
 from fpdlib.lab import Lab
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -197,3 +197,18 @@ def test_the_known_answer_of_the_literature():
     told = evaluation.rate(evaluation.robust(lab.outcome(name, "published/linf-pgd")).iloc[:, -1])
     assert found.n == 1000 and 0.75 <= found.value <= 0.88
     assert told.value > found.value and lab.clean(name).value > 0.97
+
+
+def test_an_attack_that_met_no_image_has_no_cost():
+    class Counts(FakeLab):
+        def counts(self, name, attack):
+            passes = 0 if name == "F" else 5  # of F no image is classified correctly, so no attack ever ran
+            return {"forwards": passes, "backwards": passes}
+
+        def spec(self, name):
+            return VARIANTS[name].spec(PROFILES["smoke"])
+
+    lab = Counts({"F": 0.0, "ReLU": 0.5})
+    found = verdicts.attack_cost([lab], "F", "O", "passes")
+    assert (found.verdict, found.reason) == ("not decided", "an attack found no correctly classified image")
+    assert verdicts.attack_cost([lab], "O", "O", "passes").effect == 1
