@@ -13,6 +13,7 @@ INSTALLED := .venv/.installed
 
 reproduce: $(INSTALLED)
 	@$(if $(filter $(PROFILE),$(PROFILES)),true,echo "error: PROFILE is $(PROFILE); accepted: $(PROFILES)." >&2; exit 2)
+	$(BIN)/python -m fpdlib work --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS))
 	$(BIN)/snakemake --cores all --nolock --rerun-incomplete --quiet all --config profile=$(PROFILE)
 	$(BIN)/python -m fpdlib table all --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS))
 

@@ -12,17 +12,17 @@ rule all:
         expand("build/{profile}/{name}.ipynb", profile=PROFILE, name=NOTEBOOKS),
 
 
-# One at a time (threads: all): notebooks share networks, and each uses every processor it is given.
+# Side by side: what they show was computed by `python -m fpdlib work` before; what is missing, one computes and the others wait for.
 rule notebook:
     input:
         notebook="notebooks/{name}.ipynb",
-        code=sorted(str(path) for path in Path("fpdlib").glob("*.py")),
+        code=sorted(str(path) for path in Path("fpdlib").rglob("*.py")),
     output:
         "build/{profile}/{name}.ipynb",
     params:
         python=sys.executable,
         results="results/{profile}/notebooks",
-    threads: workflow.cores
+    threads: 1
     shell:
         "mkdir -p {params.results} && "
         "{params.python} -m papermill --no-progress-bar --log-level WARNING {input.notebook} {output}.tmp.ipynb -p profile {wildcards.profile} && "

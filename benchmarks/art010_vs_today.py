@@ -11,9 +11,9 @@ from pathlib import Path
 import pandas as pd
 from safetensors.torch import load_file
 
-from fpdlib import suites
-from fpdlib.attacks import View
-from fpdlib.evaluation import rate
+from fpdlib.attacks.views import View
+from fpdlib.evaluation.outcomes import rate
+from fpdlib.paper import suites
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))

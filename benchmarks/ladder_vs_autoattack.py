@@ -13,8 +13,8 @@ import pandas as pd
 from pyautoattack import AutoAttack
 
 from fpdlib import evaluation
-from fpdlib.attacks import View
-from fpdlib.lab import Lab
+from fpdlib.attacks.views import View
+from fpdlib.results.lab import Lab
 
 IMAGES, RADII = 60, (0.03, 0.05)
 

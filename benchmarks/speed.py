@@ -7,10 +7,10 @@ import time
 
 import torch
 
-from fpdlib.experiments import PROFILES, VARIANTS
-from fpdlib.network import build, non_local_mean
-from fpdlib.runtime import use_available_cpus
-from fpdlib.training import paper_recipe, step
+from fpdlib.network.fpd import build, non_local_mean
+from fpdlib.paper.experiments import PROFILES, VARIANTS
+from fpdlib.runtime import processors
+from fpdlib.training.algorithm1 import paper_recipe, step
 
 PAIRS, REPEATS = 9, 5
 
@@ -47,7 +47,7 @@ def by_channels(x):
 
 
 if __name__ == "__main__":
-    use_available_cpus()
+    torch.set_num_threads(processors())
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     ratio("two-phase training step of F, contiguous / channels_last", training_step(torch.channels_last),
           training_step(torch.contiguous_format))  # fmt: skip

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from fpdlib import comparison, experiments
 from fpdlib.errors import BudgetExhausted, FPDError, NotComputed
+from fpdlib.paper import experiments, settings
 
 TABLES = ("1", "2", "3", "4", "caltech", "all")
 
@@ -44,6 +44,12 @@ def parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=text, parents=[common])
         command.add_argument("networks", nargs="*", help="names as in `python -m fpdlib status` (default: all)")
+    work = commands.add_parser("work", help="compute everything that tables and notebooks read", parents=[common])
+    work.add_argument(
+        "--workers", type=int, help="processes (default: one a GPU, else one a processor as memory allows)"
+    )
+    work.add_argument("--quiet", action="store_true", help="no progress")
+    commands.add_parser("plan", help="how much of every setting is there, and how much is missing", parents=[common])
     table = commands.add_parser("table", help="compute a table, print it, write results/", parents=[common])
     table.add_argument("number", choices=TABLES, help="the paper's table; `all` ends with the verdicts")
     table.add_argument("--out", type=Path, default=Path("results"), help="results folder (default: results/)")
@@ -53,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     verify.add_argument("--stored", action="store_true", help="compute nothing; claims without outcomes are not tested")
     status = commands.add_parser("status", help="what the store holds", parents=[common])
     for command in (commands.choices["train"], commands.choices["evaluate"], status):
-        command.add_argument("--setting", default="table1", help=", ".join(comparison.SETTINGS))
+        command.add_argument("--setting", default="table1", help=", ".join(settings.SETTINGS))
     pages = commands.add_parser("pages", help="refresh the tables that README and REPRODUCE show from results/")
     pages.add_argument("files", nargs="*", type=Path, default=[Path("README.md"), Path("REPRODUCE.md")])
     cost = commands.add_parser("cost", help="parameters and multiply-accumulates of every network")
@@ -62,14 +68,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from fpdlib import measures, results  # these import torch: not for --help
-    from fpdlib.lab import Lab
-    from fpdlib.network import cost
+    from fpdlib.network.fpd import cost
+    from fpdlib.report import measures, publish  # these import torch: not for --help
+    from fpdlib.results.lab import Lab
     from fpdlib.runtime import Budget
 
     if arguments.command == "pages":
         for page in arguments.files:
-            print(f"{page}: {'refreshed' if results.include(page) else 'up to date'}")
+            print(f"{page}: {'refreshed' if publish.include(page) else 'up to date'}")
         return
     profile = experiments.get_profile(arguments.profile)
     pd.set_option("display.width", 250, "display.max_columns", 30, "display.max_rows", 200, "display.max_colwidth", 90)
@@ -85,6 +91,15 @@ def run(arguments: argparse.Namespace) -> None:
         Lab(profile.name, seed, arguments.device, arguments.store, budget, setting=setting, stored_only=stored)
         for seed in seeds
     ]
+    if arguments.command in ("work", "plan"):
+        from fpdlib.results import plan
+
+        if arguments.command == "plan":
+            return print(plan.summary(plan.plan(labs)).to_string())
+        count = plan.workers(labs[0].device.type) if arguments.workers is None else arguments.workers
+        if count < 1:
+            raise FPDError(f"--workers is {count}; accepted: a number from 1.")
+        return plan.check(plan.compute(labs, plan.PLANNED, count, arguments.quiet))
     names = getattr(arguments, "networks", None) or labs[0].networks
     if arguments.command == "status":
         return status(labs, names)
@@ -114,33 +129,34 @@ def run(arguments: argparse.Namespace) -> None:
 
 def table(labs: list, number: str, out: Path, stored: bool) -> None:
     """Compute a table (unless `stored`), print it, write it and its evidence."""
-    from fpdlib import report, results
+    from fpdlib import report
+    from fpdlib.report import publish
 
     if not stored:
         for lab in labs:
-            for name in results.COMPARED.get(number, ("table1", "protocols")):
+            for name in publish.COMPARED.get(number, ("table1", "protocols")):
                 lab.at(name).run()
     if number == "1":
-        folder = results.publish(labs, out)
+        folder = publish.publish(labs, out)
         print(report.caption(labs))
         print(report.readable(report.table1(labs)).to_string(index=False))
         print()
         print(report.verdicts(labs).drop(columns="claim").to_string(index=False))
     else:
-        folder, shown, words = results.publish_comparison(labs, number, out)
+        folder, shown, words = publish.publish_comparison(labs, number, out)
         print(f"\nTable {number}: {words}\n{shown.to_string(index=False)}")
     print(f"\nTables, figures and per-example outcomes: {folder}")
 
 
 def verify(labs: list, out: Path, stored: bool) -> None:
     """A verdict on every claim; with `stored`, claims whose outcomes are missing are not tested."""
-    from fpdlib import claims, results
+    from fpdlib.report import claims, publish
 
     if not stored:
         for lab in labs:
             for name in claims.needed():
                 lab.at(name).run()
-    folder, frame = results.publish_claims(labs, out)
+    folder, frame = publish.publish_claims(labs, out)
     for _, line in claims.readable(frame).iterrows():
         print(f"{line['claim']}  [{line['place']}]")
         for protocol in claims.PROTOCOLS:

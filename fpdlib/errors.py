@@ -13,6 +13,10 @@ class NotComputed(FPDError):
     """A result that is not in the store, asked of a lab that may only read."""
 
 
+class Busy(FPDError):
+    """Another process computes this result."""
+
+
 class BudgetExhausted(Exception):
     """The wall-clock budget ran out. Everything done so far is saved; the same command continues from there."""
 

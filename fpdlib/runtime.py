@@ -17,13 +17,19 @@ from fpdlib.errors import BudgetExhausted
 
 
 class Budget:
-    """A wall-clock limit in seconds from now (None: no limit); `check` raises BudgetExhausted when it has passed."""
+    """A wall-clock limit in seconds from now (None: no limit); `check` raises BudgetExhausted when it has passed.
 
-    def __init__(self, seconds: float | None = None):
+    waits: whether to wait for what another process computes.
+    """
+
+    def __init__(self, seconds: float | None = None, waits: bool = True):
+        self.waits = waits
         self.deadline = math.inf if seconds is None else time.monotonic() + seconds
 
-    def remaining(self) -> float:
-        """Seconds left, at least 0; -1 without a limit (as locks count patience)."""
+    def patience(self) -> float:
+        """Seconds to wait for another process: what is left, at least 0; -1 without a limit."""
+        if not self.waits:
+            return 0
         return -1 if self.deadline == math.inf else max(self.deadline - time.monotonic(), 0)
 
     def expired(self) -> bool:
@@ -50,9 +56,9 @@ def between_steps() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def use_available_cpus() -> None:
-    """As many threads as processors this process may use; more would fight, also with other users."""
-    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+def processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def generator(device, *numbers: int) -> torch.Generator:

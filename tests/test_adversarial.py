@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from test_training import PLAIN, QUICK
 
-from fpdlib import adversarial, training
-from fpdlib.adversarial import PAPER_FGSM, PAPER_PGD, PAPER_PGD_SVHN, Adversary, craft
 from fpdlib.errors import FPDError
-from fpdlib.experiments import PROFILES, VARIANTS
-from fpdlib.network import build
-from fpdlib.training import Recipe, passes, train
+from fpdlib.network.fpd import build
+from fpdlib.paper.experiments import PROFILES, VARIANTS
+from fpdlib.training import adversarial, algorithm1
+from fpdlib.training.adversarial import PAPER_FGSM, PAPER_PGD, PAPER_PGD_SVHN, Adversary, craft
+from fpdlib.training.algorithm1 import Recipe, passes, train
 
 PGD = Adversary("pgd", 0.1, 5, 0.03)
 
@@ -93,7 +93,7 @@ def test_training_against_an_adversary_helps_against_it(small):
     recipe = replace(QUICK, epochs=6, batch_size=20)
     train(plain, recipe, small, 0)
     log = train(hard, replace(recipe, adversary=PGD), small, 0)
-    assert training.resist(hard, PGD, small.test, 0) > training.resist(plain, PGD, small.test, 0) + 0.1
+    assert algorithm1.resist(hard, PGD, small.test, 0) > algorithm1.resist(plain, PGD, small.test, 0) + 0.1
     assert log[-1]["adversarial_accuracy"] > 0 and "held_out_adversarial" in log[-1]
 
 
@@ -126,7 +126,7 @@ def test_passes_and_strength():
     assert passes(Recipe(phases=2)) == {"forward": 2.0, "backward": 2.0, "pixel": 0.0}
     assert passes(Recipe(adversary=PAPER_PGD)) == {"forward": 102.0, "backward": 2.0, "pixel": 100.0}
     warm = Recipe(adversary=replace(PGD, warmup=0.5))
-    assert [training.strength(warm, p) for p in (0.0, 0.25, 0.5, 1.0)] == [0, 0.5, 1, 1]
+    assert [algorithm1.strength(warm, p) for p in (0.0, 0.25, 0.5, 1.0)] == [0, 0.5, 1, 1]
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from fpdlib import answers, data, diagnostics, evaluation, measures, studies
-from fpdlib.attacks import AttackSpec
-from fpdlib.diagnostics import Bench, DiagnosisSpec
+from fpdlib import data, evaluation
+from fpdlib.attacks.methods import PGD
+from fpdlib.attacks.spec import AttackSpec
 from fpdlib.errors import FPDError
-from fpdlib.methods import PGD
+from fpdlib.evaluation import diagnostics
+from fpdlib.evaluation.diagnostics import Bench, DiagnosisSpec
+from fpdlib.network import answers
+from fpdlib.report import measures
+from fpdlib.results import studies
 
 
 class Cubic(nn.Module):
@@ -151,7 +155,7 @@ def test_checks_judge_as_tables_do():
 
 
 def test_the_judgement_is_part_of_every_attacks_key():
-    from fpdlib.store import key_of, plain
+    from fpdlib.results.store import key_of, plain
 
     spec = AttackSpec("a", "published", PGD(((1, None, 0),)))
     assert plain(spec)["overflow"] == "confirmed" and "overflow" not in plain(replace(spec, overflow="broken"))

@@ -10,8 +10,9 @@ import torch
 from fixed import Fixed
 from safetensors.torch import load_file
 
-from fpdlib import art010, suites
-from fpdlib.attacks import View
+from fpdlib.attacks import art010
+from fpdlib.attacks.views import View
+from fpdlib.paper import suites
 
 STORED = load_file(Path(__file__).parent / "data" / "art010.safetensors")
 X, Y = STORED["x"], STORED["y"]

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fpdlib import claims, evaluation, measures, verdicts
-from fpdlib.comparison import SETTINGS
-from fpdlib.experiments import EXPLORATIONS, PROFILES, VARIANTS
-from fpdlib.lab import Lab
+from fpdlib import evaluation
+from fpdlib.paper.experiments import EXPLORATIONS, PROFILES, VARIANTS
+from fpdlib.paper.settings import SETTINGS
+from fpdlib.report import claims, measures, verdicts
+from fpdlib.results.lab import Lab
 
 RESULTS = Path(__file__).parent.parent / "results"
 VERDICTS = {"holds", "does not hold", "not decided", "not tested"}

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from fpdlib import comparison, published, suites, tables
-from fpdlib.comparison import SETTINGS, networks_of, setting
+from fpdlib.attacks.methods import PGD
 from fpdlib.errors import FPDError
-from fpdlib.experiments import PROFILES, VARIANTS
-from fpdlib.lab import Lab, named_network
-from fpdlib.methods import PGD
+from fpdlib.paper import published, settings, suites
+from fpdlib.paper.experiments import PROFILES, VARIANTS
+from fpdlib.paper.settings import SETTINGS, networks_of, setting
+from fpdlib.report import tables
+from fpdlib.results.lab import Lab, named_network
 
 TABLES = {"table2": 2, "svhn-resnet50": 4}
 
@@ -76,11 +77,11 @@ def test_settings_and_stand_ins(profile):
         assert found.setting == name and set(networks_of(name)) <= set(VARIANTS)
         stands = setting(profile, name, stand_in=True)
         family = name.split("-")[0].replace("transfer", "svhn")
-        assert stands.stand_in == (family in comparison.STAND_INS)
+        assert stands.stand_in == (family in settings.STAND_INS)
         if profile.startswith("paper"):
             assert not found.stand_in
         if profile == "smoke":  # needs nothing but bundled images
-            assert found.dataset in ("mnist-sample", *comparison.STAND_INS.values())
+            assert found.dataset in ("mnist-sample", *settings.STAND_INS.values())
         assert found.network.num_classes in (10, 102, 257)
     with pytest.raises(FPDError, match="setting is 'cifar'; accepted: 'table1'"):
         setting(profile, "cifar")
@@ -120,7 +121,7 @@ def test_a_transfer_hands_over_the_substitutes_images(profiles, tmp_path, monkey
     from dataclasses import replace
 
     from fpdlib import evaluation
-    from fpdlib.attacks import AttackSpec
+    from fpdlib.attacks.spec import AttackSpec
 
     lab = Lab("tiny", store=tmp_path, progress=False, setting="table2")
     spec = AttackSpec("t", "sound", PGD(((3, None, 1),)), (0.3,), surrogate="table2/ReLU", images=20, batch_size=10)
@@ -154,7 +155,7 @@ def test_the_published_columns_print_what_the_paper_prints():
 
 
 def test_separate_weights_and_gaussian_similarity():
-    from fpdlib.network import DenoisingLayer, build, gaussian_non_local_mean, non_local_mean
+    from fpdlib.network.fpd import DenoisingLayer, build, gaussian_non_local_mean, non_local_mean
 
     smoke = PROFILES["smoke"]
     shared, separate = (build(VARIANTS[name].spec(smoke), 0) for name in ("F", "F (separate)"))
@@ -171,7 +172,7 @@ def test_separate_weights_and_gaussian_similarity():
 
 @pytest.mark.parametrize("family", ["DenseNet", "RegNet", "ConvNeXt", "EfficientNet", "MobileNetV3"])
 def test_five_other_families_build(family):
-    from fpdlib.network import build
+    from fpdlib.network.fpd import build
 
     model = build(VARIANTS[f"{family} F"].spec(PROFILES["smoke"]), 0).eval()
     assert model(torch.rand(2, 3, 32, 32)).shape == (2, 10)

@@ -8,9 +8,10 @@ import struct
 import pytest
 import torch
 
-from fpdlib import data, datasets
+from fpdlib import data
+from fpdlib.data import datasets
 from fpdlib.errors import FPDError
-from fpdlib.store import project_folder
+from fpdlib.files import project_folder
 
 
 def test_the_bundled_sample_is_balanced_and_large_enough(sample):

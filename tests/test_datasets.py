@@ -8,10 +8,11 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from fpdlib import data, datasets
-from fpdlib.datasets import DATASETS, folder_split
+from fpdlib import data
+from fpdlib.data import datasets
+from fpdlib.data.datasets import DATASETS, folder_split
 from fpdlib.errors import FPDError
-from fpdlib.store import project_folder
+from fpdlib.files import project_folder
 
 
 @pytest.fixture

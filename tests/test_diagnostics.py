@@ -7,14 +7,15 @@ import torch
 from test_training import PLAIN, QUICK
 from torch import nn
 
-from fpdlib import diagnostics, evaluation, restoration
-from fpdlib.diagnostics import Bench, DiagnosisSpec, diagnose
+from fpdlib import evaluation
 from fpdlib.errors import FPDError
-from fpdlib.evaluation import evaluate
-from fpdlib.experiments import PROFILES, VARIANTS
-from fpdlib.network import build
-from fpdlib.suites import SCALES, sound
-from fpdlib.training import train
+from fpdlib.evaluation import diagnostics, restoration
+from fpdlib.evaluation.diagnostics import Bench, DiagnosisSpec, diagnose
+from fpdlib.evaluation.outcomes import evaluate
+from fpdlib.network.fpd import build
+from fpdlib.paper.experiments import PROFILES, VARIANTS
+from fpdlib.paper.suites import SCALES, sound
+from fpdlib.training.algorithm1 import train
 
 SPEC = DiagnosisSpec(eps=0.3, images=15, steps=20, restarts=2, draws=10, queries=50, planted=8, grid=7)
 
@@ -55,8 +56,8 @@ def found(trained):
 
 def test_an_undefended_network_falls_to_nothing(trained):
     model, splits = trained
-    from fpdlib.attacks import AttackSpec
-    from fpdlib.suites import TABLE1_PGD
+    from fpdlib.attacks.spec import AttackSpec
+    from fpdlib.paper.suites import TABLE1_PGD
 
     for protocol, method in (("published", TABLE1_PGD), ("sound", sound("linf", 0.3, SCALES["smoke"]))):
         frame, _ = evaluate(model, splits, AttackSpec("a", protocol, method, (0.3,), images=40, batch_size=40), 0)
@@ -66,8 +67,8 @@ def test_an_undefended_network_falls_to_nothing(trained):
 
 def test_a_saturated_network_keeps_its_accuracy_only_when_attacked_through_its_squeeze(trained):
     model, splits = trained
-    from fpdlib.attacks import AttackSpec
-    from fpdlib.suites import TABLE1_PGD
+    from fpdlib.attacks.spec import AttackSpec
+    from fpdlib.paper.suites import TABLE1_PGD
 
     hidden = Saturated(model)
     rates = {}
@@ -119,8 +120,8 @@ def test_the_landscape_is_flat_where_tanh_saturates(found):
 
 def test_the_trajectory_is_arts_pgd(trained):
     model, splits = trained
-    from fpdlib import adapters
-    from fpdlib.attacks import View
+    from fpdlib.attacks import adapters
+    from fpdlib.attacks.views import View
 
     index = evaluation.test_order(200)[:10]
     bench = Bench(model, splits.test.batch(index), splits.test.labels[index], SPEC, 0)
@@ -146,8 +147,8 @@ def test_nothing_to_diagnose_is_an_error(small):
 def test_restoration_is_measured_and_drawn(small):
     import matplotlib.pyplot as plt
 
-    from fpdlib.attacks import AttackSpec
-    from fpdlib.methods import PGD
+    from fpdlib.attacks.methods import PGD
+    from fpdlib.attacks.spec import AttackSpec
 
     model = build(VARIANTS["Mid"].spec(PROFILES["smoke"]), 0).eval()
     attack = AttackSpec("p", "published", PGD(((3, 0.05, 0),)), (0.1,), images=30, batch_size=15)

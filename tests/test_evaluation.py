@@ -6,14 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from fpdlib import adapters, attacks, evaluation
-from fpdlib.attacks import AttackSpec, View
-from fpdlib.data import Images, NativeInput, Splits
+from fpdlib import attacks, evaluation
+from fpdlib.attacks import adapters, methods
+from fpdlib.attacks.methods import PGD
+from fpdlib.attacks.spec import AttackSpec
+from fpdlib.attacks.views import View
+from fpdlib.data.images import Images, NativeInput, Splits
 from fpdlib.errors import BudgetExhausted, FPDError
-from fpdlib.evaluation import evaluate, paired, rate
-from fpdlib.methods import PGD
-from fpdlib.suites import TABLE1_PGD
-from fpdlib.training import Budget
+from fpdlib.evaluation.outcomes import evaluate, paired, rate
+from fpdlib.paper.suites import TABLE1_PGD
+from fpdlib.training.algorithm1 import Budget
 
 SOUND = AttackSpec("sound", "sound-pgd", PGD(((20, None, 1),)), images=100, batch_size=40)
 
@@ -89,7 +91,7 @@ def test_the_published_protocol_is_a_double_softmax():
     model, x = Linear(gain=0.5), torch.rand(6, 3, 8, 8)
     y = torch.zeros(6, dtype=torch.long)
     logits = model(x)
-    losses = {name: attacks.loss_gradient(View(model, out), x, y)[0] for name, out in attacks.PROTOCOLS.items()}
+    losses = {name: attacks.loss_gradient(View(model, out), x, y)[0] for name, out in methods.PROTOCOLS.items()}
     assert torch.allclose(losses["published"], -logits.softmax(1).softmax(1)[:, 0].log())
     assert torch.allclose(losses["current"], -logits.softmax(1)[:, 0].log())
     assert torch.allclose(losses["sound-pgd"], -model.pre_squeeze(x).softmax(1)[:, 0].log())
@@ -247,8 +249,8 @@ def test_the_ladder_is_within_ten_points_of_autoattack(small):
     from pyautoattack import AutoAttack
     from test_training import PLAIN, QUICK, replace
 
-    from fpdlib.network import build
-    from fpdlib.training import train
+    from fpdlib.network.fpd import build
+    from fpdlib.training.algorithm1 import train
 
     model = build(PLAIN, 0)
     train(model, replace(QUICK, epochs=8, batch_size=20), small, 0)

@@ -6,12 +6,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fpdlib import comparison, evaluation, experiments, report
+from fpdlib import evaluation, report
 from fpdlib.errors import FPDError
-from fpdlib.experiments import EXPLORATIONS, GUESSES, PROFILES, TABLE1, VARIANTS
-from fpdlib.lab import Lab
-from fpdlib.network import NetworkSpec, released
-from fpdlib.store import key_of, plain
+from fpdlib.network.spec import NetworkSpec, released
+from fpdlib.paper import experiments, settings
+from fpdlib.paper.experiments import EXPLORATIONS, GUESSES, PROFILES, TABLE1, VARIANTS
+from fpdlib.results.lab import Lab
+from fpdlib.results.store import key_of, plain
 
 RESULTS = Path(__file__).parent.parent / "results"
 
@@ -66,8 +67,8 @@ def test_the_initialisation_is_part_of_every_key():
     for name, profile in PROFILES.items():
         how = "pytorch" if name == "laptop" else "released"
         assert profile.network.initialisation == how
-        for setting in comparison.SETTINGS:
-            network = comparison.setting(name, setting).network
+        for setting in settings.SETTINGS:
+            network = settings.setting(name, setting).network
             assert getattr(network, "initialisation", how) == how, (name, setting)
     assert released().initialisation == NetworkSpec().initialisation == "released"
     spec = VARIANTS["F"].spec(PROFILES["smoke"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fpdlib import forensics
+from fpdlib.paper import forensics
 
 
 def test_granularity():

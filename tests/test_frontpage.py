@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fpdlib import claims, frontpage, results
-from fpdlib.experiments import EXPLORATIONS
+from fpdlib.paper.experiments import EXPLORATIONS
+from fpdlib.report import claims, frontpage, publish
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -37,7 +37,7 @@ def test_readme_is_one_page():
 def test_pages_show_the_committed_tables_and_their_links_lead_somewhere(page, tmp_path):
     shutil.copytree(ROOT / "results" / "laptop" / "tables", tmp_path / "results" / "laptop" / "tables")
     shutil.copyfile(ROOT / page, tmp_path / page)
-    assert not results.include(tmp_path / page), "run `python -m fpdlib pages`"
+    assert not publish.include(tmp_path / page), "run `python -m fpdlib pages`"
     text = (ROOT / page).read_text()
     heads = {
         re.sub(r"[^\w\- ]", "", line.lstrip("# ").lower()).replace(" ", "-")

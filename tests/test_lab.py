@@ -14,10 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fpdlib import __main__, experiments, results, tables
+from fpdlib import __main__
 from fpdlib.errors import BudgetExhausted, FPDError
-from fpdlib.lab import Lab
-from fpdlib.store import Store
+from fpdlib.paper import experiments
+from fpdlib.report import publish, tables
+from fpdlib.results.lab import Lab
+from fpdlib.results.store import Store
 
 ROOT = Path(__file__).parent.parent
 
@@ -250,26 +252,18 @@ def test_what_is_left_out_is_named(tmp_path):
 @pytest.mark.parametrize("profile", ["smoke", "laptop"])
 def test_no_committed_result_is_of_an_experiment_that_has_changed(profile):
     """A changed recipe or attack renames its results; what is committed under the old name would be read by nothing."""
-    left = results.orphans(profile, (0, 1, 2), ROOT / "results" / profile / "store")
+    left = publish.orphans(profile, (0, 1, 2), ROOT / "results" / profile / "store")
     assert not left, f"recompute, then run tools/prune_results.py: {left[:3]}"
 
 
-def test_pages_show_the_committed_tables(tmp_path):
-    """README and REPRODUCE include tables from results/; a stale copy fails here."""
-    for name in ("README.md", "REPRODUCE.md"):
-        text = (ROOT / name).read_text()
-        assert text.count("<!-- begin ") == text.count("<!-- end -->") > 0
-        for part in text.split("<!-- begin ")[1:]:
-            source, rest = part.split(" -->", 1)
-            shown = rest.split("<!-- end -->")[0].strip()
-            assert shown == (ROOT / source).read_text().strip(), f"{name}: run `python -m fpdlib pages`"
+def test_a_page_includes_the_files_that_it_names(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("a\n<!-- begin missing.md -->\n<!-- end -->\n")
     with pytest.raises(FPDError, match=r"missing\.md, which does not exist"):
-        results.include(page)
+        publish.include(page)
     (tmp_path / "missing.md").write_text("table\n")
-    assert results.include(page) and page.read_text() == "a\n<!-- begin missing.md -->\ntable\n<!-- end -->\n"
-    assert not results.include(page)
+    assert publish.include(page) and page.read_text() == "a\n<!-- begin missing.md -->\ntable\n<!-- end -->\n"
+    assert not publish.include(page)
 
 
 def test_a_changed_recipe_is_another_network(profiles, tmp_path, monkeypatch):

@@ -8,12 +8,14 @@ import torch
 from test_evaluation import Linear, images_for
 from torch import nn
 
-from fpdlib import adapters, evaluation
-from fpdlib.attacks import AttackSpec, View
+from fpdlib import evaluation
+from fpdlib.attacks import adapters
+from fpdlib.attacks.methods import ART, ART010, PGD, AutoAttack, Chain, Foolbox, TargetedMargin
+from fpdlib.attacks.spec import AttackSpec
+from fpdlib.attacks.views import View
 from fpdlib.errors import FPDError
-from fpdlib.evaluation import evaluate
-from fpdlib.methods import ART, ART010, PGD, AutoAttack, Chain, Foolbox, TargetedMargin
-from fpdlib.suites import OPTIONAL, PUBLISHED, SCALES, sound
+from fpdlib.evaluation.outcomes import evaluate
+from fpdlib.paper.suites import OPTIONAL, PUBLISHED, SCALES, sound
 
 
 class TenClasses(nn.Module):
@@ -171,7 +173,7 @@ def test_a_chain_attacks_survivors_and_says_who_broke_what(linear):
 
 
 def _splits(model, x):
-    from fpdlib.data import Images, Splits
+    from fpdlib.data.images import Images, Splits
 
     pixels = (x * 255).round().to(torch.uint8)
     test = Images(pixels, model(pixels.float() / 255).argmax(1), pixels)

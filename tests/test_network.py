@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from fpdlib.errors import FPDError
-from fpdlib.experiments import PROFILES, SMALL, VARIANTS
-from fpdlib.network import FPD, DenoisingLayer, NetworkSpec, build, cost, non_local_mean, released
+from fpdlib.network.fpd import FPD, DenoisingLayer, build, cost, non_local_mean
+from fpdlib.network.spec import NetworkSpec, released
+from fpdlib.paper.experiments import PROFILES, SMALL, VARIANTS
 
 FULL = {"restoration": True, "classifier": "back", "activation": "elu", "squeeze": "tanh"}
 SMALL_F = replace(SMALL, inner=("stage1", "stage2"), **FULL)

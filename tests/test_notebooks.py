@@ -7,9 +7,9 @@ import nbformat
 import papermill
 import pytest
 
-from fpdlib import notebook
 from fpdlib.errors import FPDError
-from fpdlib.experiments import EXPLORATIONS
+from fpdlib.paper.experiments import EXPLORATIONS
+from fpdlib.report import notebook
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

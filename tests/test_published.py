@@ -2,9 +2,9 @@
 
 import pytest
 
-from fpdlib import published
 from fpdlib.errors import FPDError
-from fpdlib.experiments import TABLE1
+from fpdlib.paper import published
+from fpdlib.paper.experiments import TABLE1
 
 
 def test_every_number_of_the_tables_is_there():

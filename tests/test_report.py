@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fpdlib import evaluation, measures
+from fpdlib import evaluation
+from fpdlib.report import measures
 
 
 class FakeLab:

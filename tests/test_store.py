@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from fpdlib import store as store_module
 from fpdlib.errors import FPDError
-from fpdlib.store import Store, key_of, plain, replace_file
+from fpdlib.files import replace_file
+from fpdlib.results import store as store_module
+from fpdlib.results.store import Store, key_of, plain
 
 ROOT = Path(__file__).parent.parent
 
@@ -89,7 +90,7 @@ def test_a_full_disk_leaves_everything_as_it_was(tmp_path, monkeypatch):
 def test_a_file_size_limit_is_a_full_disk(tmp_path):
     """A real refusal by the operating system, not a simulated one."""
     script = (
-        "import resource, signal, sys; from fpdlib.store import Store\n"
+        "import resource, signal, sys; from fpdlib.results.store import Store\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "store = Store(sys.argv[1])\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
@@ -124,7 +125,7 @@ def test_killed_between_writing_and_renaming(tmp_path, monkeypatch):
 def test_two_processes_share_a_store(tmp_path):
     """The second waits for the first; a lock dies with its holder."""
     script = (
-        "import sys, time; from fpdlib.store import Store\n"
+        "import sys, time; from fpdlib.results.store import Store\n"
         "with Store(sys.argv[1]).lock('k'): print('held', flush=True); time.sleep(60)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE, cwd=ROOT)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from fpdlib import theorem
 from fpdlib.errors import FPDError
-from fpdlib.theorem import Trial
+from fpdlib.paper import theorem
+from fpdlib.paper.theorem import Trial
 
 
 def test_the_printed_bound_is_violated_and_the_repaired_one_is_not():

@@ -3,10 +3,13 @@
 import sys
 from dataclasses import replace
 
-from fpdlib import __main__, data, diagnostics, evaluation, experiments, studies, suites
-from fpdlib.adversarial import Adversary
-from fpdlib.experiments import PROFILES, SMALL, Profile
-from fpdlib.suites import Scale, table1_suite
+from fpdlib import __main__, data, evaluation
+from fpdlib.evaluation import diagnostics
+from fpdlib.paper import experiments, suites
+from fpdlib.paper.experiments import PROFILES, SMALL, Profile
+from fpdlib.paper.suites import Scale, table1_suite
+from fpdlib.results import studies
+from fpdlib.training.adversarial import Adversary
 
 TINY = Profile(
     "tiny", "tests", "mnist-sample",

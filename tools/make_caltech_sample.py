@@ -8,8 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from fpdlib.datasets import SAMPLES
-from fpdlib.store import project_folder
+from fpdlib.data.datasets import SAMPLES
+from fpdlib.files import project_folder
 
 FOLDERS = ("BACKGROUND_Google", "Faces_easy", "Motorbikes", "airplanes", "bonsai", "car_side", "chandelier", "ketch",
            "leopards", "watch")  # fmt: skip

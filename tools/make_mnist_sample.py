@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fpdlib.datasets import SAMPLES, _read_mnist
-from fpdlib.store import project_folder
+from fpdlib.data.datasets import SAMPLES, _read_mnist
+from fpdlib.files import project_folder
 
 PER_CLASS = {"train": 1000, "test": 200}
 SEED = 0

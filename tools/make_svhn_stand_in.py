@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from scipy.io import savemat
 
 from fpdlib import data
-from fpdlib.datasets import SAMPLES
+from fpdlib.data.datasets import SAMPLES
 
 COUNTS = {"train": 4000, "test": 1000}
 SEED = 0

@@ -7,7 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from fpdlib.results import orphans
+from fpdlib.report.publish import orphans
 
 ROOT = Path(__file__).parent.parent
 SEEDS = tuple(range(10))

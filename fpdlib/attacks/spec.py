@@ -1,0 +1,74 @@
+"""Attack suites as data: what is perturbed, which outputs the attacker differentiates, with which exact parameters.
+
+Epsilon and step size are in pixel units ([0, 1]). The attacks themselves are those of libraries (`adapters.py`); this module
+chooses the view of the network that they see, which is where the protocols differ:
+
+- `published`: the deployed logits pass a softmax before ART's cross-entropy adds its own, as ART 0.10 did (its
+  classifier appended one); no random start, the last iterate, parameters as printed in Sec. 4. C&W and DeepFool saw the
+  deployed logits there.
+- `current`: the same attacks on the deployed logits, as today's ART runs them.
+- `sound-pgd`: the logits before tanh with a bounded margin (same ranking, no vanishing gradient), restarts, worst
+  case per example. `sound`: the same and everything else that a present-day evaluation asks for (AutoAttack, Square,
+  targeted margins, epsilon-bounded C&W and DeepFool).
+
+Success is always judged on the deployed output, and only within epsilon; where that is not a number, the network in float64 decides.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from fpdlib.attacks.methods import PROTOCOLS, Method
+from fpdlib.errors import FPDError, choose
+from fpdlib.network.answers import OVERFLOWS
+
+
+@dataclass(frozen=True)
+class AttackSpec:
+    """One column of a table.
+
+    protocol: 'published', 'current', 'sound-pgd' or 'sound' (see the module). method: see `methods`. eps: radii in pixel units
+    of the method's norm, ascending, inf for an attack without a bound; more than one is a ladder: an example broken at one
+    radius stays broken at the larger ones, only survivors are attacked.
+    surrogate: None (white-box), the labels on which a three-layer fully connected substitute is trained for this
+    network (Sec. 4.1: 'oracle', the target's answers as in Papernot et al. 2017, or 'true'), or 'setting/network' for another
+    trained network of the same profile (Table 3).
+    space: 'network' perturbs the resized three-channel image (the paper), 'native' the dataset's own pixels.
+    images: how many test images, of a fixed seeded order or, with order 'file', the first of the test set (Tables 2 to 4 were
+    most likely measured on the first 100). batch_size: images attacked at once. overflow: what an output that is not a number
+    counts as (see `answers.wrong`).
+    """
+
+    name: str
+    protocol: str
+    method: Method = field(metadata={"hashed_as": "pgd"})
+    eps: tuple[float, ...] = (0.3,)
+    surrogate: str | None = None
+    space: str = "network"
+    images: int = 1000
+    batch_size: int = 100
+    order: str = "seeded"
+    overflow: str = field(default="confirmed", metadata={"unnamed": "broken"})
+
+    def __post_init__(self):
+        choose("protocol", self.protocol, PROTOCOLS)
+        if self.surrogate is None or "/" not in self.surrogate:
+            choose("surrogate", self.surrogate, (None, "oracle", "true"), "Or 'setting/network' for a trained network.")
+        choose("space", self.space, ("network", "native"))
+        choose("order", self.order, ("seeded", "file"))
+        choose("overflow", self.overflow, OVERFLOWS)
+        top = 1 if self.norm == "linf" else math.inf
+        if not self.eps or list(self.eps) != sorted(set(self.eps)) or not 0 <= self.eps[0] <= self.eps[-1] <= top:
+            raise FPDError(
+                f"attack {self.name!r}: eps is {self.eps!r}; accepted: ascending radii in pixel units, 0 to {top:g} for "
+                f"{self.norm}."
+            )
+        if self.images < 1 or self.batch_size < 1:
+            raise FPDError(f"attack {self.name!r}: images and batch_size must be at least 1.")
+        if self.surrogate and self.space == "native":
+            raise FPDError(f"attack {self.name!r}: a surrogate sees network inputs; use space='network'.")
+
+    @property
+    def norm(self) -> str:
+        return self.method.norm

@@ -1,0 +1,8 @@
+"""MNIST, SVHN and Caltech as uint8 tensors on the device: readers with checksums, splits, bundled samples and stand-ins.
+
+May import: the ground and torchvision.
+"""
+
+from fpdlib.data.images import Images, NativeInput, Splits, as_network_input, augment, load
+
+__all__ = ["Images", "NativeInput", "Splits", "as_network_input", "augment", "load"]

@@ -1,0 +1,26 @@
+"""What an attack does to each image, and whether what it leaves is real: outcomes, intervals, diagnostics, restoration.
+
+May import: attacks, training, data, network, the ground.
+"""
+
+from fpdlib.evaluation.outcomes import (
+    COLUMNS,
+    NOT_RECORDED,
+    Rate,
+    agreement,
+    craft,
+    curve_score,
+    evaluate,
+    paired,
+    rate,
+    read_outcome,
+    robust,
+    test_order,
+    train_surrogate,
+)  # fmt: skip
+from fpdlib.network.answers import predict
+
+__all__ = [
+    "COLUMNS", "NOT_RECORDED", "Rate", "agreement", "craft", "curve_score", "evaluate", "paired", "predict", "rate", "read_outcome",
+    "robust", "test_order", "train_surrogate",
+]  # fmt: skip

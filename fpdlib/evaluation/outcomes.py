@@ -1,0 +1,312 @@
+"""Per-example outcomes of a network under an attack, and the statistics that tables quote from them.
+
+An outcome is a data frame, one row per (image, eps): `index` in the test set, `label`, `eps`, `clean_prediction`,
+`adversarial_prediction`, `linf`, `l2` (of the perturbation, pixel units), `loss` (cross-entropy of the deployed
+logits on the adversarial image), `gradient_is_zero` (the attacked loss has an exactly zero gradient at the clean
+image), `float64_prediction` (what the same weights answer in double precision on the same pixels) and `broken` (see
+`answers.wrong`). Predictions are of the deployed output, -1 where it is not a number.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from scipy import stats
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from fpdlib import attacks
+from fpdlib.attacks.adapters import project
+from fpdlib.attacks.spec import AttackSpec
+from fpdlib.attacks.views import Surrogate, View
+from fpdlib.data.images import Images, NativeInput, Splits
+from fpdlib.errors import FPDError
+from fpdlib.files import replace_file
+from fpdlib.network.answers import NOT_A_NUMBER, answer, deployed, predict, predict_in_float64, wrong
+from fpdlib.network.fpd import FPD
+from fpdlib.runtime import Budget, between_steps, generator
+
+COLUMNS = {
+    "index": "int32", "label": "int16", "eps": "float32", "clean_prediction": "int16",
+    "adversarial_prediction": "int16", "linf": "float32", "l2": "float32", "loss": "float32",
+    "gradient_is_zero": "bool", "float64_prediction": "int16", "broken": "bool",
+}  # fmt: skip
+NOT_RECORDED = -2  # float64_prediction of outcomes from before it was recorded
+
+
+def test_order(count: int, order: str = "seeded") -> Tensor:
+    """The order in which test images are attacked: the first n of it are the n images of every outcome of that order."""
+    return torch.arange(count) if order == "file" else torch.randperm(count, generator=torch.Generator().manual_seed(0))
+
+
+def evaluate(
+    model: FPD,
+    splits: Splits,
+    attack: AttackSpec,
+    seed: int,
+    partial: Path | None = None,
+    budget: Budget | None = None,
+    label: str = "",
+    surrogate: Surrogate | None = None,
+    crafted: Tensor | None = None,
+) -> tuple[pd.DataFrame, dict]:
+    """Attack the first `attack.images` test images; returns the outcome and its counts.
+
+    surrogate: the network that is attacked instead, if the attack is a transfer (see `train_surrogate`); crafted: the
+    adversarial images of another trained network, in the order of the attack's images (see `craft`).
+    partial: file for finished batches; a run that was stopped continues behind them. The second result holds
+    `forwards`, `backwards` (examples passed through the attacked network), `seconds`, and `broken`: how many examples
+    each attempt of the method broke that those before it had left.
+    Raises FPDError when more images are asked for than the test set has.
+    """
+    budget = budget or Budget()
+    if bool(attack.surrogate) != (surrogate is not None or crafted is not None):
+        raise FPDError(
+            f"attack {attack.name!r} has surrogate={attack.surrogate!r}; give `surrogate` or `crafted` exactly if it names one."
+        )
+    if attack.images > len(splits.test):
+        raise FPDError(
+            f"attack {attack.name!r} asks for {attack.images} images; {splits.name} has {len(splits.test)} test images."
+        )
+    model = model.eval().requires_grad_(False)
+    target = NativeInput(model, model.spec.image_size) if attack.space == "native" else model
+    counts = {"forwards": 0, "backwards": 0, "seconds": 0.0, "broken": {}}
+    frames: list[pd.DataFrame] = []
+    if partial is not None and partial.exists():
+        frames, stored = load_partial(partial)
+        counts |= stored
+    started = time.monotonic()
+    before = counts["seconds"]
+    view = View(surrogate or target, attack.method.sees(attack.protocol)).eval()
+    view.forwards, view.backwards = counts["forwards"], counts["backwards"]
+    order = test_order(len(splits.test), attack.order)[: attack.images]
+    chunks = order.split(attack.batch_size)
+    with tqdm(total=len(order), desc=f"{attack.name} {label}", mininterval=2, leave=False, disable=not label) as bar:
+        bar.update(sum(len(frame) for frame in frames) // len(attack.eps))
+        for number in range(len(frames), len(chunks)):
+            with between_steps() as stop:
+                index = chunks[number].to(splits.test.labels.device)
+                first = seed * 100_003 + number
+                given = None if crafted is None else crafted[number * attack.batch_size :][: len(index)]
+                frames.append(attack_batch(target, view, splits.test, index, attack, first, counts["broken"], given))
+                counts |= {"forwards": view.forwards, "backwards": view.backwards}
+                counts["seconds"] = before + time.monotonic() - started
+                if partial is not None:
+                    save_partial(partial, frames, counts)
+            bar.update(len(index))
+            if stop.is_set():
+                raise KeyboardInterrupt
+            if number + 1 < len(chunks):  # after a batch, so that the shortest budget still makes progress
+                budget.check()
+    return pd.concat(frames, ignore_index=True).astype(COLUMNS), counts
+
+
+def attack_batch(target: nn.Module, view: View, test: Images, index: Tensor, attack: AttackSpec, seed: int, broken: dict,
+                 crafted: Tensor | None = None):  # fmt: skip
+    """Outcome rows of one batch: climb the ladder of radii, attacking only what still stands."""
+    x = test.native_batch(index) if attack.space == "native" else test.batch(index)
+    y = test.labels[index]
+    classes = target.network.spec.num_classes if isinstance(target, NativeInput) else target.spec.num_classes
+    clean = predict(target, x)
+    _, gradient = attacks.loss_gradient(View(view.network, view.outputs).eval(), x, y)  # no pass of the attack's
+    zero = (gradient == 0).flatten(1).all(1)
+    best, standing = x.clone(), ~wrong(target, x, y, attack.overflow)
+    rows = []
+    for eps in attack.eps:
+        for name, attempt in attack.method.attempts(eps) if eps > 0 else ():
+            left = standing.nonzero().flatten()
+            if not len(left):
+                break
+            seed += 1
+            if crafted is not None:
+                adversarial = crafted[left]
+            else:
+                adversarial = attempt(view, x[left], y[left], seed=seed, classes=classes)
+            # minimal-norm attacks may leave the ball: only what is still wrong within it counts
+            adversarial = project(adversarial, x[left], eps, attack.norm)
+            fell = wrong(target, adversarial, y[left], attack.overflow)
+            # keep the last attempt on what stands, so that a row always describes an attacked image
+            best[left] = adversarial
+            standing[left[fell]] = False
+            broken[name] = broken.get(name, 0) + int(fell.sum())
+        logits = deployed(target, best)
+        delta = (best - x).flatten(1)
+        rows.append(
+            pd.DataFrame(
+                {
+                    "index": index.cpu().numpy(),
+                    "label": y.cpu().numpy(),
+                    "eps": eps,
+                    "clean_prediction": clean.cpu().numpy(),
+                    "adversarial_prediction": answer(logits).cpu().numpy(),
+                    "linf": delta.abs().amax(1).cpu().numpy(),
+                    "l2": delta.norm(dim=1).cpu().numpy(),
+                    "loss": F.cross_entropy(logits, y, reduction="none").cpu().numpy(),
+                    "gradient_is_zero": zero.cpu().numpy(),
+                    "float64_prediction": predict_in_float64(target, best).cpu().numpy(),
+                    "broken": ~standing.cpu().numpy(),
+                }
+            )
+        )
+    return pd.concat(rows, ignore_index=True)
+
+
+def craft(model: FPD, splits: Splits, attack: AttackSpec, seed: int) -> tuple[Tensor, dict]:
+    """A network's adversarial images (n, 3, H, W) under an attack of one attempt, to be transferred, and its counts."""
+    model = model.eval().requires_grad_(False)
+    view = View(model, attack.method.sees(attack.protocol)).eval()
+    ((_, attempt),) = attack.method.attempts(attack.eps[-1])
+    started, images, right = time.monotonic(), [], 0
+    for number, index in enumerate(
+        test_order(len(splits.test), attack.order)[: attack.images].split(attack.batch_size)
+    ):
+        index = index.to(splits.test.labels.device)
+        x, y = splits.test.batch(index), splits.test.labels[index]
+        adversarial = attempt(view, x, y, seed=seed * 100_003 + number, classes=model.spec.num_classes)
+        images.append(project(adversarial, x, attack.eps[-1], attack.norm))
+        right += int((predict(model, images[-1]) == y).sum())
+    counts = {"forwards": view.forwards, "backwards": view.backwards, "seconds": time.monotonic() - started}
+    return torch.cat(images), counts | {"source_right": right}
+
+
+def train_surrogate(model: FPD, splits: Splits, labels: str, seed: int, epochs: int = 5) -> tuple[Surrogate, float]:
+    """The three-layer substitute of Sec. 4.1 for one target network, trained on the training images.
+
+    labels: 'oracle' (the target's predictions on them) or 'true'. Returns it with its test accuracy.
+    """
+    images = splits.train
+    device = images.labels.device
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        surrogate = Surrogate(3 * model.spec.image_size**2, model.spec.num_classes).to(device)
+    y = images.labels if labels == "true" else predict_all(model, images)
+    answered = (y >= 0).nonzero().flatten()  # an output that is not a number teaches nothing
+    optimizer = torch.optim.Adam(surrogate.parameters(), 1e-3)
+    for epoch in range(epochs):
+        order = answered[torch.randperm(len(answered), generator=generator("cpu", seed, epoch)).to(device)]
+        for part in order.split(100) if len(order) else ():
+            loss = F.cross_entropy(surrogate(images.batch(part)), y[part])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    surrogate.eval().requires_grad_(False)
+    return surrogate, float((predict_all(surrogate, splits.test) == splits.test.labels).float().mean())
+
+
+def agreement(surrogate: nn.Module, model: nn.Module, test: Images) -> float:
+    """Share of the test images on which two networks give the same answer."""
+    return float((predict_all(surrogate, test) == predict_all(model, test)).float().mean())
+
+
+def predict_all(network: nn.Module, images: Images, batch_size: int = 500) -> Tensor:
+    parts = (slice(start, start + batch_size) for start in range(0, len(images), batch_size))
+    return torch.cat([predict(network, images.batch(part)) for part in parts])
+
+
+def save_partial(path: Path, frames: list[pd.DataFrame], counts: dict) -> None:
+    frame = pd.concat([f.assign(chunk=i) for i, f in enumerate(frames)], ignore_index=True)
+    frame.attrs = {"counts": json.dumps(counts)}
+    replace_file(path, frame.to_parquet)
+
+
+def load_partial(path: Path) -> tuple[list[pd.DataFrame], dict]:
+    frame = read_outcome(path, extra=("chunk",))
+    counts = json.loads(frame.attrs["counts"])
+    return [part.drop(columns="chunk") for _, part in frame.groupby("chunk", sort=True)], counts
+
+
+def read_outcome(path: Path, extra: tuple[str, ...] = ()) -> pd.DataFrame:
+    """An outcome from its Parquet file; FPDError if it is damaged or has other columns."""
+    try:
+        frame = pd.read_parquet(path)
+        if "broken" not in frame:  # every output that is not a number counted as wrong then
+            frame["float64_prediction"] = np.int16(NOT_RECORDED)
+            frame["broken"] = frame["adversarial_prediction"] != frame["label"]
+        missing = {*COLUMNS, *extra} - set(frame.columns)
+        if missing:
+            raise ValueError(f"columns missing: {sorted(missing)}")
+    except (OSError, ValueError) as error:
+        raise FPDError(f"{path} is damaged ({error}). Delete it to compute it again.") from error
+    return frame
+
+
+# ---------------------------------------------------------------------------------------------- statistics
+
+
+@dataclass(frozen=True)
+class Rate:
+    """An accuracy with its number of images and Wilson 95 % interval, all shares in [0, 1]."""
+
+    value: float
+    n: int
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}] n={self.n}"
+
+
+def rate(hits) -> Rate:
+    """Accuracy of a boolean sequence."""
+    hits = np.asarray(hits, dtype=bool)
+    interval = stats.binomtest(int(hits.sum()), len(hits)).proportion_ci(method="wilson")
+    return Rate(float(hits.mean()), len(hits), float(interval.low), float(interval.high))
+
+
+def robust(outcome: pd.DataFrame, numbers_only: bool = False) -> pd.DataFrame:
+    """One row per image, one boolean column per eps: not broken by the attack.
+
+    numbers_only: images that only an output which is not a number counts as broken are left standing.
+    """
+    hits = ~outcome["broken"]
+    if numbers_only:
+        hits |= outcome["adversarial_prediction"] == NOT_A_NUMBER
+    table = pd.concat([outcome[["index", "eps"]], hits.rename("robust")], axis=1)
+    return table.pivot(index="index", columns="eps", values="robust")
+
+
+def curve_score(outcome: pd.DataFrame, numbers_only: bool = False) -> pd.Series:
+    """Per image, the area under its robustness curve over eps divided by the range: 1 never broken, 0 wrong at once."""
+    table = robust(outcome, numbers_only).astype(float)
+    radii = table.columns.to_numpy(dtype=float)
+    if len(radii) == 1:
+        return table.iloc[:, 0]
+    return pd.Series(np.trapezoid(table.to_numpy(), radii, axis=1) / (radii[-1] - radii[0]), index=table.index)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean paired difference a - b on the same images with its 95 % bootstrap interval and a two-sided p value."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+    n: int
+
+
+def paired(a: pd.Series, b: pd.Series) -> Difference:
+    """Paired comparison of per-image scores: exact McNemar if both are 0/1, else Wilcoxon's signed-rank test.
+
+    Raises FPDError when the two do not describe the same images.
+    """
+    if not a.index.equals(b.index):
+        raise FPDError(
+            f"paired test on different images: {len(a)} and {len(b)} with {len(a.index.intersection(b.index))} in common."
+        )
+    difference = (a - b).to_numpy(dtype=float)
+    if np.isin(np.concatenate([a, b]), (0, 1)).all():
+        better, worse = int((difference > 0).sum()), int((difference < 0).sum())
+        p = stats.binomtest(better, better + worse).pvalue if better + worse else 1.0
+    else:
+        p = float(stats.wilcoxon(difference).pvalue) if np.any(difference) else 1.0
+    means = np.random.default_rng(0).choice(difference, (2000, len(difference))).mean(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return Difference(float(difference.mean()), float(low), float(high), float(p), len(difference))

@@ -1,0 +1,55 @@
+"""Folders of the project, checksums, and files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fpdlib.errors import FPDError
+
+
+def project_folder(name: str, variable: str) -> Path:
+    """A folder of the project: the environment variable if set, else `name` beside the package's checkout.
+
+    Not relative to the working directory: JupyterLab runs a notebook in `notebooks/`, papermill in the project's root.
+    """
+    checkout = Path(__file__).resolve().parent.parent
+    root = checkout if (checkout / "pyproject.toml").exists() else Path.cwd()
+    return Path(os.environ.get(variable) or root / name)
+
+
+def sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def writing(what: Path) -> Iterator[None]:
+    """Turn a failed write (full disk, no permission) into one clear error."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        hint = "The disk is full: free some space" if full else "Check the folder's permissions"
+        raise FPDError(
+            f"{what} could not be written ({error.strerror or error}). Nothing was half-written and earlier results "
+            f"are intact. {hint} or set FPD_STORE to another folder, then run the same command again."
+        ) from error
+
+
+def replace_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Write a file through a temporary neighbour, so that `path` is either the old or the new content."""
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    with writing(path):
+        try:
+            write(temporary)
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,133 @@
+"""Every claim of the paper with the comparison that tests it, and a verdict per protocol, computed from outcomes alone.
+
+`published/claims.csv` names the claims, their place in the text and their test (`TESTS`). A stand-in earns no verdict, and no
+undertrained network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from fpdlib.errors import NotComputed
+from fpdlib.paper import published
+from fpdlib.report import verdicts
+from fpdlib.report.measures import clean
+from fpdlib.report.verdicts import GAIN, NOT_TESTED, PROTOCOLS, Verdict, variant
+from fpdlib.results import studies
+from fpdlib.results.lab import Lab
+
+
+def load() -> pd.DataFrame:
+    return pd.read_csv(published.FOLDER / "claims.csv", keep_default_na=False)
+
+
+@dataclass(frozen=True)
+class Test:
+    """How a claim is tested. by_protocol: its verdict depends on the attacks. trained: the networks it compares, as a function of
+    the claim; if one is undertrained, nothing is decided."""
+
+    run: Callable[[list[Lab], pd.Series, str], Verdict]
+    by_protocol: bool = False
+    trained: Callable[[pd.Series], tuple[str, ...]] = lambda claim: ()
+
+
+def compared(claim: pd.Series) -> tuple[str, ...]:
+    return tuple(name for name in (claim["better"], claim["worse"]) if name)
+
+
+def gain(claim: pd.Series) -> float:
+    """The bound of a claimed gain: half of the number that the paper gives, or GAIN."""
+    return float(claim["printed"]) / 2 if claim["printed"] else GAIN
+
+
+TESTS = {
+    "gain": Test(lambda labs, c, p: verdicts.order(labs, c["better"], c["worse"], c["where"], p, gain(c)), True, compared),
+    "order": Test(lambda labs, c, p: verdicts.order(labs, c["better"], c["worse"], c["where"], p), True, compared),
+    "table1": Test(lambda labs, c, p: verdicts.table1_pair(labs, c["better"], c["worse"], c["where"], p), True),
+    "exploration": Test(lambda labs, c, p: verdicts.exploration(labs, c["better"], p), True),
+    "families": Test(lambda labs, c, p: verdicts.families(labs, p), True),
+    "clean": Test(lambda labs, c, p: verdicts.clean_accuracy(labs, c["better"], c["worse"]), trained=compared),
+    "cost": Test(lambda labs, c, p: verdicts.training_cost(c["better"], c["worse"])),
+    "masking": Test(lambda labs, c, p: verdicts.masking(labs, c["better"], c["worse"]), trained=compared),
+    "time": Test(lambda labs, c, p: verdicts.attack_cost(labs, c["better"], c["worse"], "multiply-accumulates"), trained=compared),
+    "time-per-cost": Test(lambda labs, c, p: verdicts.attack_cost(labs, c["better"], c["worse"], "passes"), trained=compared),
+    "between-attacks": Test(lambda labs, c, p: verdicts.between_attacks(labs, c["where"], c["better"], c["worse"]),
+                            trained=lambda c: (c["where"],)),
+    "restoration": Test(lambda labs, c, p: verdicts.restored(labs, c["better"], c["worse"]), trained=lambda c: ("F",)),
+    "smoothness": Test(
+        lambda labs, c, p: verdicts.studied(labs, c["better"], c["worse"], studies.smoothness, "turn", -1,
+                                   "less turning of the gradient"),
+        trained=compared,
+    ),
+    "neighbourhood": Test(
+        lambda labs, c, p: verdicts.studied(labs, c["better"], c["worse"], verdicts.stable, "stable", 1, "share of stable answers"),
+        trained=compared,
+    ),
+    "less": Test(lambda labs, c, p: verdicts.less(labs, c["better"], c["worse"], c["where"])),
+    "filter": Test(lambda labs, c, p: verdicts.filtered(labs, c["better"]), trained=compared),
+    "theorem": Test(lambda labs, c, p: verdicts.theorem_holds()),
+    "lipschitz": Test(lambda labs, c, p: verdicts.lipschitz()),
+    "arithmetic": Test(lambda labs, c, p: verdicts.arithmetic(c["where"], c["better"], c["worse"], float(c["printed"]))),
+}  # fmt: skip
+
+
+def judge(claim: pd.Series, labs: list[Lab], protocol: str) -> Verdict:
+    """The verdict of one claim under one protocol. No stand-in earns one, and no undertrained network."""
+    test = TESTS[claim["test"]]
+    here = [lab.at(claim["setting"]) for lab in labs] if claim["setting"] else []
+    if here and here[0].profile.stand_in:
+        return Verdict(NOT_TESTED, reason=f"stand-in data ({here[0].profile.dataset})")
+    try:
+        found = test.run(here, claim, protocol)
+        weak = [name for name in test.trained(claim) if clean(here, variant(name))["undertrained"]]
+    except NotComputed:
+        return Verdict(NOT_TESTED, reason=f"not computed in this profile ({claim['setting']})")
+    if weak and found.verdict != NOT_TESTED:
+        return replace(found, verdict="not decided", reason=f"undertrained: {', '.join(weak)}")
+    return found
+
+
+def verify(labs: list[Lab], only: tuple[str, ...] = ()) -> pd.DataFrame:
+    """A line per claim and protocol ('any' where no attack decides); computes nothing that the store has."""
+    lines = []
+    for _, claim in load().iterrows():
+        if only and claim["id"] not in only:
+            continue
+        for protocol in PROTOCOLS if TESTS[claim["test"]].by_protocol else ("any",):
+            found = judge(claim, labs, protocol)
+            lines.append({"id": claim["id"], "place": claim["place"], "claim": claim["claim"], "protocol": protocol,
+                          "profile": labs[0].profile.name, **vars(found)})  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def needed() -> tuple[str, ...]:
+    """The settings whose outcomes the claims read."""
+    return tuple(dict.fromkeys(["protocols", *(setting for setting in load()["setting"] if setting)]))
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """One line per claim: its verdict under each protocol with effect and interval."""
+    lines = []
+    for (_, claim, place), group in table.groupby(["id", "claim", "place"], sort=False):
+        line = {"claim": claim, "place": place}
+        for protocol in PROTOCOLS:
+            one = group[group["protocol"] == protocol]
+            if not len(one) and protocol == "published":
+                one = group[group["protocol"] == "any"]
+            line[protocol] = _cell(one.iloc[0]) if len(one) else ""
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def _cell(line: pd.Series) -> str:
+    text = f"**{line['verdict']}**"
+    if np.isfinite(line["effect"]):
+        interval = "" if line["low"] == line["high"] else f" [{line['low']:.3g}, {line['high']:.3g}]"
+        text += f" {line['effect']:+.3g}{interval} {line['unit']}"
+        text += f", n={line['n']}" if line["n"] > 1 else ""
+        text += f", {line['seeds']} seed{'s' if line['seeds'] > 1 else ''}" if line["seeds"] else ""
+    return text + (f" ({line['reason']})" if line["reason"] else "")

@@ -1,0 +1,247 @@
+"""One list of what a profile's tables, claims and notebooks read, and equal workers that compute what is missing of it.
+
+A worker takes a result whose needs are there and whose lock is free, computes it, and the store renames it into place; what another
+worker holds it passes over, so nothing ever waits for a lock. A result that fails leaves its traceback under `failed/` in the store
+and stops only what needs it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from fpdlib.errors import BudgetExhausted, Busy, FPDError, NotComputed
+from fpdlib.files import replace_file
+from fpdlib.paper.settings import SETTINGS
+from fpdlib.results import studies
+from fpdlib.results.lab import Lab, named_network
+from fpdlib.runtime import processors
+
+PLANNED = tuple(setting for setting in SETTINGS if setting != "optional")  # no table has the release's other attacks
+MEMORY = 2.5e9  # bytes that one worker may take
+SAY_EVERY = 8.0  # seconds between two lines of progress
+
+
+@dataclass(eq=False)
+class Result:
+    """One thing to compute: a trained network, an outcome of an attack, or a study of a network."""
+
+    kind: str
+    setting: str
+    seed: int
+    name: str
+    what: str
+    key: str
+    needs: tuple[str, ...]
+    check: Callable[[], bool]
+    compute: Callable[[], object]
+    done: bool = field(default=False)
+
+    def there(self) -> bool:
+        self.done = self.done or self.check()
+        return self.done
+
+    def __str__(self) -> str:
+        return f"{self.name} seed {self.seed}: {self.what} ({self.setting})"
+
+
+def plan(labs: Iterable[Lab], settings: Iterable[str] = PLANNED) -> dict[str, Result]:
+    """Everything that the tables and notebooks of these settings read, by key, each after what it needs."""
+    results: dict[str, Result] = {}
+    settings = tuple(settings)
+
+    def network(lab: Lab, name: str) -> str:
+        key, begin = lab.network_key(name), lab.recipe(name).begin
+        needs = (network(lab, begin),) if begin else ()
+        if key not in results:
+            results[key] = Result("network", lab.profile.setting, lab.seed, name, "training", key, needs,
+                                  lambda: lab.store.has("networks", key, "model.safetensors"), lambda: lab.train(name))  # fmt: skip
+        return key
+
+    def outcome(lab: Lab, name: str, attack: str) -> None:
+        key, needs = lab.outcome_key(name, attack), [network(lab, name)]
+        if source := named_network(lab.profile.attacks[attack]):
+            needs.append(network(lab.at(source[0]), source[1]))
+        if key not in results:
+            results[key] = Result("outcome", lab.profile.setting, lab.seed, name, attack, key, tuple(needs),
+                                  lambda: lab.store.has("outcomes", key, "outcome.parquet"),
+                                  lambda: lab.outcome(name, attack))  # fmt: skip
+
+    def study(lab: Lab, measure: Callable, name: str, others: tuple[str, ...]) -> None:
+        key = f"{lab.profile.setting}/{name}-s{lab.seed}-{measure.__name__}"
+        needs = tuple(dict.fromkeys(network(lab, one) for one in (name, *others)))
+        results[key] = Result("study", lab.profile.setting, lab.seed, name, measure.__name__, key, needs,
+                              lambda: is_stored(lab, measure, name), lambda: measure(lab, name))  # fmt: skip
+
+    for lab in labs:
+        for here in (lab.at(setting) for setting in settings):
+            for name in here.networks:
+                for attack in here.profile.attacks:
+                    outcome(here, name, attack)
+        for setting, measure, name, others in studies.NEEDED:
+            if setting in settings:
+                study(lab.at(setting), measure, name, others)
+    return results
+
+
+def is_stored(lab: Lab, measure: Callable, name: str) -> bool:
+    """Whether a study can be read without computing anything."""
+    before, lab.stored_only = lab.stored_only, True
+    try:
+        measure(lab, name)
+    except NotComputed:
+        return False
+    finally:
+        lab.stored_only = before
+    return True
+
+
+def missing(results: dict[str, Result]) -> list[Result]:
+    """What has to be computed: a network only if something missing needs its checkpoint (evidence has none), networks first."""
+    absent = [r for r in results.values() if r.kind != "network" and not r.there()]
+    wanted = {key for result in absent for key in result.needs}
+    for key in reversed(results):  # what a network starts from comes before it
+        if key in wanted and results[key].kind == "network" and not results[key].there():
+            wanted |= set(results[key].needs)
+    return [r for r in results.values() if r.kind == "network" and r.key in wanted and not r.there()] + absent
+
+
+def work(results: dict[str, Result], store, budget, say: Callable[[str], None] = print) -> list[Result]:
+    """Compute what is missing, as one of any number of workers; returns what failed or needs what failed.
+
+    Raises BudgetExhausted and KeyboardInterrupt after what is under way was saved.
+    """
+    failed: dict[str, Result] = {}
+    began = False
+    while True:
+        todo = [result for result in missing(results) if result.key not in failed]
+        blocked = [result for result in todo if any(key in failed for key in result.needs)]
+        failed |= {result.key: result for result in blocked}
+        ready = [r for r in todo if r.key not in failed and all(results[key].there() for key in r.needs)]
+        if not [result for result in todo if result.key not in failed]:
+            return list(failed.values())
+        computed = False
+        for result in ready:
+            if result.there():
+                continue
+            if began:  # the shortest budget still gets somewhere
+                budget.check()
+            began = True
+            try:
+                say(str(result))
+                result.compute()
+                result.done = computed = True
+                traceback_of(store, result).unlink(missing_ok=True)
+            except Busy:
+                continue
+            except (BudgetExhausted, KeyboardInterrupt):
+                raise
+            except Exception as error:  # whatever a library throws: the other results do not depend on it
+                failed[result.key] = result
+                leave(store, result, error)
+            if result.kind == "network":
+                break  # it may have made others ready, and networks are what the other workers wait for
+        if not computed:
+            time.sleep(0.3)  # all that is left is under way elsewhere, or waits for it
+
+
+def traceback_of(store, result: Result) -> Path:
+    return store.root / "failed" / f"{result.key.replace('/', '-')}.txt"
+
+
+def leave(store, result: Result, error: Exception) -> None:
+    """Keep the traceback of a failed result, and say where it is."""
+    path = traceback_of(store, result)
+    path.parent.mkdir(exist_ok=True)
+    text = f"{result}\n\n{''.join(traceback.format_exception(error))}"
+    replace_file(path, lambda target: target.write_text(text))
+    print(f"failed: {result}: {error}\n  traceback: {path}", file=sys.stderr, flush=True)
+
+
+def workers(device: str) -> int:
+    """How many workers this machine takes: one a GPU, else one a processor, as far as its free memory goes."""
+    if device == "cuda":
+        return 1
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(processors(), int(free / MEMORY)))
+
+
+class Helpers:
+    """More workers beside this process, with the same command line; they end when it ends, however it does."""
+
+    def __init__(self, count: int):
+        command = [sys.executable, *sys.orig_argv[1:], "--workers", "1", "--quiet"]
+        environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
+        die = ctypes.CDLL(None).prctl if sys.platform == "linux" else lambda *_: None
+        self.processes = [
+            subprocess.Popen(command, env=environment, preexec_fn=lambda: die(1, signal.SIGTERM)) for _ in range(count)
+        ]  # fmt: skip
+
+    def stop(self) -> None:
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            process.wait()
+
+
+def progress(results: dict[str, Result], now: dict, stop: threading.Event, stream=sys.stderr) -> None:
+    """A line every few seconds: what this worker computes, how much of all is there, and about how long the rest takes."""
+    started, first = time.monotonic(), sum(result.done for result in results.values())
+    while not stop.wait(SAY_EVERY):
+        done = sum(result.done or (result.kind != "study" and result.there()) for result in results.values())
+        passed, fresh = time.monotonic() - started, done - first
+        left = f", about {max(passed / fresh * (len(results) - done) / 60, 0.1):.1f} min left" if fresh > 0 else ""
+        print(f"  {done} of {len(results)}{left}; now {now.get('what', 'starting')}", file=stream, flush=True)
+
+
+def compute(labs: list[Lab], settings: Iterable[str], count: int, quiet: bool = False) -> list[Result]:
+    """Compute what is missing with `count` workers, this process among them; returns what failed."""
+    results, now, stop = plan(labs, settings), {}, threading.Event()
+    todo = missing(results)
+    if not quiet:
+        print(f"{len(results) - len(todo)} of {len(results)} results are there, {len(todo)} to compute", flush=True)
+    if not todo:
+        return []
+    for lab in labs:
+        lab.budget.waits = lab.progress = False
+        for setting in settings:
+            lab.at(setting).progress = False
+    reporter = threading.Thread(target=progress, args=(results, now, stop), daemon=True)
+    helpers = Helpers(min(count, len(todo)) - 1)
+    try:
+        if not quiet:
+            reporter.start()
+        return work(results, labs[0].store, labs[0].budget, lambda what: now.update(what=what))
+    finally:
+        stop.set()
+        helpers.stop()
+
+
+def summary(results: dict[str, Result]) -> pd.DataFrame:
+    """How much of each setting is there, and how much is to be computed."""
+    todo = {result.key for result in missing(results)}
+    lines = [{"setting": r.setting, "kind": r.kind, "missing": r.key in todo} for r in results.values()]
+    frame = pd.DataFrame(lines).groupby(["setting", "kind"], sort=False)["missing"].agg(["size", "sum"]).unstack(fill_value=0)
+    frame.columns = [f"{kind}: {'all' if what == 'size' else 'missing'}" for what, kind in frame.columns]
+    return frame
+
+
+def check(failed: list[Result]) -> None:
+    """FPDError that names what could not be computed."""
+    if failed:
+        names = "; ".join(map(str, failed[:5])) + (f"; and {len(failed) - 5} more" if len(failed) > 5 else "")
+        raise FPDError(
+            f"{len(failed)} results could not be computed: {names}. Their tracebacks are in the store's folder `failed`; everything "
+            "else is there. Run the same command again to try them once more."
+        )
