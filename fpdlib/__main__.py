@@ -49,7 +49,13 @@ def parser() -> argparse.ArgumentParser:
         "--workers", type=int, help="processes (default: one a GPU, else one a processor as memory allows)"
     )
     work.add_argument("--quiet", action="store_true", help="no progress")
-    commands.add_parser("plan", help="how much of every setting is there, and how much is missing", parents=[common])
+    planned = commands.add_parser(
+        "plan", help="how much of every setting is there, and how much is missing", parents=[common]
+    )
+    for command in (work, planned):
+        command.add_argument(
+            "--settings", nargs="+", help=f"default: all that tables read; of {', '.join(settings.SETTINGS)}"
+        )
     table = commands.add_parser("table", help="compute a table, print it, write results/", parents=[common])
     table.add_argument("number", choices=TABLES, help="the paper's table; `all` ends with the verdicts")
     table.add_argument("--out", type=Path, default=Path("results"), help="results folder (default: results/)")
@@ -94,12 +100,14 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.command in ("work", "plan"):
         from fpdlib.results import plan
 
+        chosen = arguments.settings or plan.PLANNED
         if arguments.command == "plan":
-            return print(plan.summary(plan.plan(labs)).to_string())
+            frame, words = plan.summary(plan.plan(labs, chosen))
+            return print(f"{frame.to_string()}\n\n{words}")
         count = plan.workers(labs[0].device.type) if arguments.workers is None else arguments.workers
         if count < 1:
             raise FPDError(f"--workers is {count}; accepted: a number from 1.")
-        return plan.check(plan.compute(labs, plan.PLANNED, count, arguments.quiet))
+        return plan.check(plan.compute(labs, chosen, count, arguments.quiet))
     names = getattr(arguments, "networks", None) or labs[0].networks
     if arguments.command == "status":
         return status(labs, names)
@@ -141,7 +149,7 @@ def table(labs: list, number: str, out: Path, stored: bool) -> None:
         print(report.caption(labs))
         print(report.readable(report.table1(labs)).to_string(index=False))
         print()
-        print(report.verdicts(labs).drop(columns="claim").to_string(index=False))
+        print(report.verdict_table(labs).drop(columns="claim").to_string(index=False))
     else:
         folder, shown, words = publish.publish_comparison(labs, number, out)
         print(f"\nTable {number}: {words}\n{shown.to_string(index=False)}")

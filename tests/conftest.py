@@ -2,7 +2,7 @@ import pytest
 import tiny
 import torch
 
-from fpdlib import data, evaluation
+from fpdlib import data
 
 torch.set_num_threads(2)
 
@@ -27,4 +27,3 @@ def profiles(monkeypatch):
     for table, entry in tiny.SIZES:
         monkeypatch.setitem(table, "tiny", entry)
     monkeypatch.setattr(data, "load", tiny.few_images)
-    monkeypatch.setattr(evaluation.train_surrogate, "__defaults__", (1,))

@@ -241,15 +241,15 @@ def test_all_tables_of_an_empty_store_are_left_out(profiles, tmp_path, monkeypat
 
 def test_what_is_left_out_is_named(tmp_path):
     evidence = tmp_path / "store"
-    shutil.copytree(ROOT / "results" / "smoke" / "store", evidence)
-    lab = Lab("smoke", 0, "cpu", evidence, setting="table2", stored_only=True)
+    shutil.copytree(ROOT / "results" / "laptop" / "store", evidence)
+    lab = Lab("laptop", 0, "cpu", evidence, setting="table2", stored_only=True)
     shutil.rmtree(evidence / "outcomes" / lab.outcome_key("F", "published/linf-pgd"))
     assert "F" not in set(
         tables.table2([lab])["network"]
     ) and "Left out, since outcomes are missing: F." in tables.caption([lab])
 
 
-@pytest.mark.parametrize("profile", ["smoke", "laptop"])
+@pytest.mark.parametrize("profile", ["laptop"])
 def test_no_committed_result_is_of_an_experiment_that_has_changed(profile):
     """A changed recipe or attack renames its results; what is committed under the old name would be read by nothing."""
     left = publish.orphans(profile, (0, 1, 2), ROOT / "results" / profile / "store")

@@ -3,7 +3,7 @@
 import sys
 from dataclasses import replace
 
-from fpdlib import __main__, data, evaluation
+from fpdlib import __main__, data
 from fpdlib.evaluation import diagnostics
 from fpdlib.paper import experiments, suites
 from fpdlib.paper.experiments import PROFILES, SMALL, Profile
@@ -15,7 +15,8 @@ TINY = Profile(
     "tiny", "tests", "mnist-sample",
     replace(SMALL, backbone_args=(("layers", (1, 1, 1, 1)), ("channels", (8, 8, 8, 8))), decoder_width=8),
     {"epochs": 2, "batch_size": 150, "lr": 4e-3, "schedule": "one-cycle"},
-    table1_suite(images=20, sound_images=10, steps=2, restarts=2, rungs=(0.0, 0.1, 0.3), rung_steps=2, batch_size=10),
+    table1_suite(images=20, sound_images=10, steps=2, restarts=2, rungs=(0.0, 0.1, 0.3), rung_steps=2, batch_size=10,
+                 surrogate_epochs=1),
     hardening={"epochs": 1},
     adversaries={"fgsm": Adversary("fgsm", 0.3, 1, 0.3), "pgd": Adversary("pgd", 0.3, 2, 0.2)},
 )  # fmt: skip
@@ -45,5 +46,4 @@ if __name__ == "__main__":
         table["tiny"] = entry
     experiments.variants_of.__defaults__ = (experiments.TABLE1[-1:],)  # X alone
     data.load = few_images
-    evaluation.train_surrogate.__defaults__ = (1,)
     sys.exit(__main__.main())

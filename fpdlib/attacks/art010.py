@@ -17,11 +17,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fpdlib.attacks.adapters import art_attack, project
+from fpdlib.attacks.adapters import project
 
 SMOOTH = 0.999999  # keeps the inverse of tanh finite at the bounds
 TOLERANCE = 1e-7
 ITERATIONS, HALVINGS, DOUBLINGS, STEP = 10, 5, 5, 0.01
+DEEPFOOL_ITERATIONS = 100
 
 
 def carlini_linf(view, x: Tensor, y: Tensor, seed: int, classes: int, eps: float) -> Tensor:
@@ -107,5 +108,38 @@ def descent(view, x: Tensor, y: Tensor) -> Tensor:
 
 
 def deepfool(view, x: Tensor, y: Tensor, seed: int, classes: int) -> Tensor:
-    """DeepFool of ART 0.10: today's, which takes the same steps, without overshoot."""
-    return art_attack(view, x, y, seed, classes, "l2-deepfool", {"max_iter": 100, "epsilon": 0.0})
+    """DeepFool of ART 0.10, which never looks at y; (B, C, H, W) in [0, 1].
+
+    Only what still keeps its class is moved, and gone on with while it moves: without overshoot an image may stop right at the
+    boundary, and from then on every further step is the same.
+    """
+    adversarial, active, first = x.clone(), torch.arange(len(x), device=x.device), None
+    for _ in range(DEEPFOOL_ITERATIONS):
+        logits, gradients = jacobian(view, adversarial[active])
+        said = logits.argmax(1)
+        first = said.clone() if first is None else first
+        keep = said == first
+        active, first, logits, gradients = active[keep], first[keep], logits[keep], gradients[keep]
+        if not len(active):
+            break
+        row = torch.arange(len(active), device=x.device)
+        differences = gradients - gradients[row, first][:, None]
+        gaps = (logits - logits[row, first][:, None]).abs()
+        lengths = differences.flatten(2).norm(dim=2)
+        nearest = (gaps / (lengths + TOLERANCE)).index_put((row, first), gaps.new_tensor(torch.inf)).argmin(1)
+        scale = gaps[row, nearest] / (lengths[row, nearest] ** 2 + TOLERANCE)
+        moved = (adversarial[active] + scale.view((-1,) + (1,) * (x.dim() - 1)) * differences[row, nearest]).clamp(0, 1)
+        changed = (moved != adversarial[active]).flatten(1).any(1)
+        adversarial[active] = moved
+        active, first = active[changed], first[changed]
+    return adversarial
+
+
+def jacobian(view, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (B, K) and the gradient of each with respect to its image (B, K, C, H, W), all classes in one backward pass."""
+    x = x.detach().requires_grad_()
+    logits = view(x)
+    each = torch.eye(logits.shape[1], device=x.device)[:, None].expand(-1, len(x), -1)
+    (gradients,) = torch.autograd.grad(logits, x, each, is_grads_batched=True)
+    view.backwards += (logits.shape[1] - 1) * len(x)  # the view counts one pass
+    return logits.detach(), gradients.transpose(0, 1)

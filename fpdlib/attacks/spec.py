@@ -34,6 +34,7 @@ class AttackSpec:
     surrogate: None (white-box), the labels on which a three-layer fully connected substitute is trained for this
     network (Sec. 4.1: 'oracle', the target's answers as in Papernot et al. 2017, or 'true'), or 'setting/network' for another
     trained network of the same profile (Table 3).
+    surrogate_epochs: how long such a substitute is trained.
     space: 'network' perturbs the resized three-channel image (the paper), 'native' the dataset's own pixels.
     images: how many test images, of a fixed seeded order or, with order 'file', the first of the test set (Tables 2 to 4 were
     most likely measured on the first 100). batch_size: images attacked at once. overflow: what an output that is not a number
@@ -49,6 +50,7 @@ class AttackSpec:
     images: int = 1000
     batch_size: int = 100
     order: str = "seeded"
+    surrogate_epochs: int = 5
     overflow: str = field(default="confirmed", metadata={"unnamed": "broken"})
 
     def __post_init__(self):
@@ -64,8 +66,8 @@ class AttackSpec:
                 f"attack {self.name!r}: eps is {self.eps!r}; accepted: ascending radii in pixel units, 0 to {top:g} for "
                 f"{self.norm}."
             )
-        if self.images < 1 or self.batch_size < 1:
-            raise FPDError(f"attack {self.name!r}: images and batch_size must be at least 1.")
+        if self.images < 1 or self.batch_size < 1 or self.surrogate_epochs < 1:
+            raise FPDError(f"attack {self.name!r}: images, batch_size and surrogate_epochs must be at least 1.")
         if self.surrogate and self.space == "native":
             raise FPDError(f"attack {self.name!r}: a surrogate sees network inputs; use space='network'.")
 

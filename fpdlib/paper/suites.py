@@ -70,7 +70,7 @@ class Scale:
 
 
 SCALES = {
-    "smoke": Scale(30, 10, 5, 10, 30, steps=10, restarts=1, queries=50, iterations=5),
+    "smoke": Scale(30, 10, 10, 20, 30, steps=10, restarts=1, queries=50, iterations=5),
     "laptop": Scale(200, 50, 20, 100, 100),
     "paper-short": Scale(1000, 100, 50, 200, 200),
     "paper": Scale(10_000, 1000, 1000, 1000, 500),
@@ -100,7 +100,7 @@ TABLE1_PGD = PGD(stages=((40, 0.01, 0),))  # Sec. 4.1: eps 0.3, 40 steps of 0.01
 
 
 def table1_suite(images: int, sound_images: int, steps: int, restarts: int, rungs: tuple[float, ...], rung_steps: int,
-                 batch_size: int) -> dict[str, AttackSpec]:  # fmt: skip
+                 batch_size: int, surrogate_epochs: int = 5) -> dict[str, AttackSpec]:  # fmt: skip
     """Table 1's two columns in `published`, the same point in `sound-pgd`, and the curve over epsilon.
 
     The first stage of the two sound-pgd attacks is a cheap screen (10 coarse steps): what it breaks is broken.
@@ -109,8 +109,10 @@ def table1_suite(images: int, sound_images: int, steps: int, restarts: int, rung
     published = AttackSpec("white-box", "published", TABLE1_PGD, images=images, batch_size=batch_size)
     return {
         "white-box": published,
-        "transfer-oracle": replace(published, name="transfer-oracle", surrogate="oracle"),
-        "transfer-true": replace(published, name="transfer-true", surrogate="true"),
+        "transfer-oracle": replace(
+            published, name="transfer-oracle", surrogate="oracle", surrogate_epochs=surrogate_epochs
+        ),
+        "transfer-true": replace(published, name="transfer-true", surrogate="true", surrogate_epochs=surrogate_epochs),
         "sound-pgd": AttackSpec(
             "sound-pgd", "sound-pgd", PGD((screen, (steps, 0.01, restarts))), images=sound_images, batch_size=batch_size
         ),

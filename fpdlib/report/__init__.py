@@ -15,10 +15,10 @@ from fpdlib.report.explorations import (
     protocol_table,
     readable,
     table1,
-    verdicts,
+    verdict_table,
 )  # fmt: skip
 
 __all__ = [
     "caption", "comparisons", "curve_points", "finding", "notes", "plot_curves", "plot_restored", "plot_training", "protocol_table",
-    "readable", "table1", "verdicts",
+    "readable", "table1", "verdict_table",
 ]  # fmt: skip

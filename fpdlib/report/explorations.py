@@ -144,7 +144,7 @@ def comparisons(labs: list[Lab], exploration: Exploration) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def verdicts(labs: list[Lab], explorations=EXPLORATIONS) -> pd.DataFrame:
+def verdict_table(labs: list[Lab], explorations=EXPLORATIONS) -> pd.DataFrame:
     """One line per exploration: the paper's claim and a verdict under each measure."""
     lines = []
     for exploration in explorations:

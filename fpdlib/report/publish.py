@@ -25,7 +25,7 @@ from fpdlib.report.explorations import (
     protocol_table,
     readable,
     table1,
-    verdicts,
+    verdict_table,
 )
 from fpdlib.results.lab import Lab
 from fpdlib.results.store import Store
@@ -34,7 +34,7 @@ from fpdlib.results.store import Store
 def publish(labs: list[Lab], folder: Path) -> Path:
     """Write Table 1's tables, figures and per-example evidence under `folder/<profile>`; returns that folder."""
     target, words = folder / labs[0].profile.name, caption(labs)
-    table, decided, networks = table1(labs), verdicts(labs), experiments.variants_of()
+    table, decided, networks = table1(labs), verdict_table(labs), experiments.variants_of()
     write_table(target, "table1", table, readable(table), words)
     write_table(target, "explorations", decided, decided, words)
     ordered = frontpage.explorations(labs)

@@ -173,8 +173,6 @@ class Lab:
         key = self.network_key(name)
         if self.store.has("networks", key, "model.safetensors"):
             return key
-        if self.stored_only:
-            self._begin()
         with self._lock(key):
             if self.store.has("networks", key, "model.safetensors"):
                 return key
@@ -218,6 +216,8 @@ class Lab:
     @contextmanager
     def _lock(self, key: str) -> Iterator[None]:
         """Hold a result's lock, waiting for it as the budget allows; a budget that a wait has used up is spent."""
+        if self.stored_only:
+            self._begin()
         try:
             with self.store.lock(key, self.budget.patience()):
                 yield
@@ -312,7 +312,7 @@ class Lab:
         if source := named_network(spec):
             crafted, fit = self.at(source[0]).craft(source[1], spec)
         elif spec.surrogate:
-            surrogate, fit = self._surrogate(name, spec.surrogate)
+            surrogate, fit = self._surrogate(name, spec.surrogate, spec.surrogate_epochs)
         frame, counts = evaluation.evaluate(
             model, self.splits, spec, self.seed, partial, self.budget, label, surrogate, crafted
         )
@@ -332,12 +332,12 @@ class Lab:
             self._crafted[key] = images, {"crafted_" + k: v for k, v in counts.items()}
         return self._crafted[key]
 
-    def _surrogate(self, name: str, labels: str):
+    def _surrogate(self, name: str, labels: str, epochs: int):
         # trained on true labels it does not depend on the target, so one serves every network
-        cached = self._surrogates.get(labels)
+        cached = self._surrogates.get((labels, epochs))
         if cached is None or labels == "oracle":
-            cached = self._surrogates[labels] = evaluation.train_surrogate(
-                self.model(name), self.splits, labels, self.seed
+            cached = self._surrogates[labels, epochs] = evaluation.train_surrogate(
+                self.model(name), self.splits, labels, self.seed, epochs
             )
         surrogate, accuracy = cached
         return surrogate, {

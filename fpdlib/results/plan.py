@@ -8,6 +8,7 @@ and stops only what needs it.
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import subprocess
@@ -19,23 +20,28 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from fpdlib.errors import BudgetExhausted, Busy, FPDError, NotComputed
-from fpdlib.files import replace_file
+from fpdlib.files import project_folder, replace_file
 from fpdlib.paper.settings import SETTINGS
 from fpdlib.results import studies
 from fpdlib.results.lab import Lab, named_network
 from fpdlib.runtime import processors
 
 PLANNED = tuple(setting for setting in SETTINGS if setting != "optional")  # no table has the release's other attacks
+KINDS = {"network": "networks", "outcome": "outcomes"}
 MEMORY = 2.5e9  # bytes that one worker may take
 SAY_EVERY = 8.0  # seconds between two lines of progress
 
 
 @dataclass(eq=False)
 class Result:
-    """One thing to compute: a trained network, an outcome of an attack, or a study of a network."""
+    """One thing to compute: a trained network, an outcome of an attack, or a study of a network.
+
+    cost: seconds on one processor, as the committed results of the same profile took; measured: whether they have this very result.
+    """
 
     kind: str
     setting: str
@@ -47,6 +53,8 @@ class Result:
     check: Callable[[], bool]
     compute: Callable[[], object]
     done: bool = field(default=False)
+    cost: float = 10.0
+    measured: bool = False
 
     def there(self) -> bool:
         self.done = self.done or self.check()
@@ -59,7 +67,7 @@ class Result:
 def plan(labs: Iterable[Lab], settings: Iterable[str] = PLANNED) -> dict[str, Result]:
     """Everything that the tables and notebooks of these settings read, by key, each after what it needs."""
     results: dict[str, Result] = {}
-    settings = tuple(settings)
+    labs, settings = list(labs), tuple(settings)
 
     def network(lab: Lab, name: str) -> str:
         key, begin = lab.network_key(name), lab.recipe(name).begin
@@ -92,7 +100,25 @@ def plan(labs: Iterable[Lab], settings: Iterable[str] = PLANNED) -> dict[str, Re
         for setting, measure, name, others in studies.NEEDED:
             if setting in settings:
                 study(lab.at(setting), measure, name, others)
+    price(results, labs)
     return results
+
+
+def price(results: dict[str, Result], labs: list[Lab]) -> None:
+    """Set every result's cost: as committed, else as another seed or network took, else as its kind does."""
+    committed = project_folder("results", "FPD_RESULTS") / labs[0].profile.name / "store"
+    known: dict[tuple, list[float]] = {}
+    for result in results.values():
+        path = committed / KINDS.get(result.kind, "") / result.key / "entry.json"
+        if path.exists():
+            meta = json.loads(path.read_text())["meta"]
+            result.cost, result.measured = meta.get("counts", meta)["seconds"], True
+            for alike in ((result.setting, result.name, result.what), (result.setting, result.what), (result.what,), (result.kind,)):
+                known.setdefault(alike, []).append(result.cost)
+    for result in results.values():
+        if not result.measured:
+            keys = ((result.setting, result.name, result.what), (result.setting, result.what), (result.what,), (result.kind,))
+            result.cost = next((float(np.median(known[alike])) for alike in keys if alike in known), result.cost)
 
 
 def is_stored(lab: Lab, measure: Callable, name: str) -> bool:
@@ -153,6 +179,7 @@ def work(results: dict[str, Result], store, budget, say: Callable[[str], None] =
             if result.kind == "network":
                 break  # it may have made others ready, and networks are what the other workers wait for
         if not computed:
+            budget.check()
             time.sleep(0.3)  # all that is left is under way elsewhere, or waits for it
 
 
@@ -197,12 +224,13 @@ class Helpers:
 
 def progress(results: dict[str, Result], now: dict, stop: threading.Event, stream=sys.stderr) -> None:
     """A line every few seconds: what this worker computes, how much of all is there, and about how long the rest takes."""
-    started, first = time.monotonic(), sum(result.done for result in results.values())
+    started, first = time.monotonic(), sum(result.cost for result in results.values() if result.done)
     while not stop.wait(SAY_EVERY):
-        done = sum(result.done or (result.kind != "study" and result.there()) for result in results.values())
-        passed, fresh = time.monotonic() - started, done - first
-        left = f", about {max(passed / fresh * (len(results) - done) / 60, 0.1):.1f} min left" if fresh > 0 else ""
-        print(f"  {done} of {len(results)}{left}; now {now.get('what', 'starting')}", file=stream, flush=True)
+        done = [result for result in results.values() if result.done or (result.kind != "study" and result.there())]
+        passed, paid = time.monotonic() - started, sum(result.cost for result in done) - first
+        rest = sum(result.cost for result in results.values()) - first - paid
+        left = f", about {passed * rest / paid / 60:.1f} min left" if paid > 0 else ""
+        print(f"  {len(done)} of {len(results)}{left}; now {now.get('what', 'starting')}", file=stream, flush=True)
 
 
 def compute(labs: list[Lab], settings: Iterable[str], count: int, quiet: bool = False) -> list[Result]:
@@ -228,13 +256,17 @@ def compute(labs: list[Lab], settings: Iterable[str], count: int, quiet: bool = 
         helpers.stop()
 
 
-def summary(results: dict[str, Result]) -> pd.DataFrame:
-    """How much of each setting is there, and how much is to be computed."""
-    todo = {result.key for result in missing(results)}
-    lines = [{"setting": r.setting, "kind": r.kind, "missing": r.key in todo} for r in results.values()]
-    frame = pd.DataFrame(lines).groupby(["setting", "kind"], sort=False)["missing"].agg(["size", "sum"]).unstack(fill_value=0)
-    frame.columns = [f"{kind}: {'all' if what == 'size' else 'missing'}" for what, kind in frame.columns]
-    return frame
+def summary(results: dict[str, Result]) -> tuple[pd.DataFrame, str]:
+    """How much of each setting is there and what the rest costs, a line a setting; and the whole in one sentence."""
+    todo = missing(results)
+    ids = {result.key for result in todo}
+    frame = pd.DataFrame([
+        {"setting": r.setting, "results": 1, "missing": r.key in ids, "minutes": r.cost / 60 * (r.key in ids)}
+        for r in results.values()
+    ]).groupby("setting", sort=False).sum().round(1)  # fmt: skip
+    total, measured = sum(r.cost for r in todo), sum(r.cost for r in todo if r.measured)
+    share = f"{100 * measured / total:.0f} % of it as these very results took, the rest estimated from alike ones" if total else "-"
+    return frame, f"{len(todo)} of {len(results)} results missing: {total / 3600:.1f} hours on one processor ({share})."
 
 
 def check(failed: list[Result]) -> None:
