@@ -1,6 +1,6 @@
 """Delete what no experiment of today's code reads any more from the committed stores: after a recipe or an attack was changed.
 
-python tools/prune_results.py [smoke laptop ...]      prints what it deletes (git has it)
+python tools/prune_results.py [laptop ...]      prints what it deletes (git has it)
 """
 
 import shutil
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 SEEDS = tuple(range(10))
 
 if __name__ == "__main__":
-    for profile in sys.argv[1:] or ("smoke", "laptop"):
+    for profile in sys.argv[1:] or ("laptop",):
         for folder in orphans(profile, SEEDS, ROOT / "results" / profile / "store"):
             print(f"{profile}: {folder.parent.name}/{folder.name}")
             shutil.rmtree(folder)
