@@ -56,6 +56,10 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--settings", nargs="+", help=f"default: all that tables read; of {', '.join(settings.SETTINGS)}"
         )
+    export = commands.add_parser(
+        "export", help="write what is there as evidence, a few Parquet files", parents=[common]
+    )
+    export.add_argument("--out", type=Path, default=Path("results"), help="results folder (default: results/)")
     table = commands.add_parser("table", help="compute a table, print it, write results/", parents=[common])
     table.add_argument("number", choices=TABLES, help="the paper's table; `all` ends with the verdicts")
     table.add_argument("--out", type=Path, default=Path("results"), help="results folder (default: results/)")
@@ -97,6 +101,10 @@ def run(arguments: argparse.Namespace) -> None:
         Lab(profile.name, seed, arguments.device, arguments.store, budget, setting=setting, stored_only=stored)
         for seed in seeds
     ]
+    if arguments.command == "export":
+        from fpdlib.results.export import export
+
+        return print(f"Evidence: {export(labs, arguments.out)}")
     if arguments.command in ("work", "plan"):
         from fpdlib.results import plan
 

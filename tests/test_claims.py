@@ -178,20 +178,20 @@ def test_adversarial_training_costs_more_than_fpd_and_dot_products_are_free(tmp_
 
 
 @pytest.mark.parametrize("profile", ["laptop"])
-def test_committed_verdicts_come_from_committed_outcomes(profile):
+def test_committed_verdicts_come_from_committed_outcomes(profile, tmp_path):
     committed = pd.read_csv(RESULTS / profile / "tables" / "claims.csv", keep_default_na=False)
     assert set(committed["verdict"]) <= VERDICTS and committed["id"].nunique() == len(claims.load())
     quick = tuple(i for i in committed["id"].unique() if i not in ("theorem", "cheaper"))  # slow to recompute
-    labs = [Lab(profile, seed, "cpu", RESULTS / profile / "store", stored_only=True) for seed in (0, 1, 2)]
+    labs = [Lab(profile, seed, "cpu", tmp_path, stored_only=True) for seed in (0, 1, 2)]
     found = claims.verify(labs, quick).set_index(["id", "protocol"])["verdict"]
     same = committed[committed["id"].isin(quick)].set_index(["id", "protocol"])["verdict"]
     pd.testing.assert_series_equal(found, same)
 
 
-def test_the_known_answer_of_the_literature():
+def test_the_known_answer_of_the_literature(tmp_path):
     """Wong et al. 2020: 82.93 % under AutoAttack at eps 0.3. Ours, with more attacks than AutoAttack, ends between 75 and 88 %.
     A much lower value would mean a broken training, a higher one a weak attack."""
-    lab = Lab("laptop", 0, "cpu", RESULTS / "laptop" / "store", setting="anchor", stored_only=True)
+    lab = Lab("laptop", 0, "cpu", tmp_path, setting="anchor", stored_only=True)
     name = "CNN (fast AT, 30 epochs)"
     found = evaluation.rate(evaluation.robust(lab.outcome(name, "sound/linf")).iloc[:, -1])
     told = evaluation.rate(evaluation.robust(lab.outcome(name, "published/linf-pgd")).iloc[:, -1])

@@ -79,11 +79,11 @@ def test_the_initialisation_is_part_of_every_key():
 
 
 @pytest.mark.parametrize("profile", ["laptop"])
-def test_committed_evidence_is_complete_and_gives_the_committed_tables(profile):
+def test_committed_evidence_is_complete_and_gives_the_committed_tables(profile, tmp_path):
     """Every number of the committed tables is regenerated from the committed per-example outcomes."""
     folder = RESULTS / profile
     committed = pd.read_csv(folder / "tables" / "table1.csv")
-    labs = [Lab(profile, seed, "cpu", folder / "store", stored_only=True) for seed in range(committed["seeds"].max())]
+    labs = [Lab(profile, seed, "cpu", tmp_path, stored_only=True) for seed in range(committed["seeds"].max())]
     assert not labs[0].missing(experiments.variants_of())
     found = report.table1(labs)
     pd.testing.assert_frame_equal(found, committed, check_dtype=False, rtol=1e-4)
@@ -91,8 +91,8 @@ def test_committed_evidence_is_complete_and_gives_the_committed_tables(profile):
     pd.testing.assert_frame_equal(report.verdict_table(labs), verdicts, check_dtype=False)
 
 
-def test_committed_outcomes_have_their_images_and_provenance():
-    lab = Lab("laptop", store=RESULTS / "laptop" / "store", stored_only=True)
+def test_committed_outcomes_have_their_images_and_provenance(tmp_path):
+    lab = Lab("laptop", store=tmp_path, stored_only=True)
     entry = lab.store.entry("outcomes", lab.outcome_key("F", "white-box"))["meta"]
     frame = lab.outcome("F", "white-box")
     assert len(frame) == frame["index"].nunique() == entry["attack"]["images"] == 500

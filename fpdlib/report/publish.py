@@ -1,9 +1,8 @@
-"""The results folder: tables, figures, executed notebooks and the per-example evidence behind them, one folder a profile."""
+"""The results folder: tables and figures, one folder a profile, and the parts of them that pages show."""
 
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -13,7 +12,6 @@ from fpdlib.errors import FPDError
 from fpdlib.files import replace_file, writing
 from fpdlib.paper import experiments
 from fpdlib.paper.experiments import EXPLORATIONS
-from fpdlib.paper.settings import SETTINGS
 from fpdlib.paper.suites import BACKBONES
 from fpdlib.report import claims, frontpage, measures, tables
 from fpdlib.report.explorations import (
@@ -28,11 +26,10 @@ from fpdlib.report.explorations import (
     verdict_table,
 )
 from fpdlib.results.lab import Lab
-from fpdlib.results.store import Store
 
 
 def publish(labs: list[Lab], folder: Path) -> Path:
-    """Write Table 1's tables, figures and per-example evidence under `folder/<profile>`; returns that folder."""
+    """Write Table 1's tables and figures under `folder/<profile>`; returns that folder."""
     target, words = folder / labs[0].profile.name, caption(labs)
     table, decided, networks = table1(labs), verdict_table(labs), experiments.variants_of()
     write_table(target, "table1", table, readable(table), words)
@@ -49,12 +46,10 @@ def publish(labs: list[Lab], folder: Path) -> Path:
         save_figure(target, f"curve-{number}", plot_curves(labs, names, exploration.section))
     if labs[0].store.has("networks", labs[0].network_key("F"), "model.safetensors"):
         save_figure(target, "restored", plot_restored(labs[0]))
-    export_evidence(labs, target / "store")
     protocols = [lab for lab in (lab.at("protocols") for lab in labs) if not lab.missing(networks)]
     if protocols:
         frame = protocol_table(protocols)
         write_table(target, "table1_protocols", frame, frame.round(1), words)
-        export_evidence(protocols, target / "store")
     return target
 
 
@@ -80,7 +75,7 @@ def save_figure(target: Path, name: str, figure: plt.Figure) -> None:
 
 
 def publish_comparison(labs: list[Lab], number: str, folder: Path) -> tuple[Path, pd.DataFrame, str]:
-    """Write Table 2, 3, 4 or 'caltech' and its evidence under `folder/<profile>`; returns that folder, the table and its caption."""
+    """Write Table 2, 3, 4 or 'caltech' under `folder/<profile>`; returns that folder, the table and its caption."""
     target = folder / labs[0].profile.name
     if number == "2":
         here = [lab.at("table2") for lab in labs]
@@ -104,13 +99,11 @@ def publish_comparison(labs: list[Lab], number: str, folder: Path) -> tuple[Path
         words = tables.caption([lab.at("caltech101") for lab in labs])
         shown = frame.drop(columns=["seeds", "seed_min", "seed_max"]).round(1)
     write_table(target, f"table{number}" if number.isdigit() else number, frame, shown, words)
-    for setting in COMPARED[number]:
-        export_evidence([lab.at(setting) for lab in labs], target / "store")
     return target, shown, words
 
 
 def publish_anchor(labs: list[Lab], folder: Path) -> None:
-    """Write the known answer (`anchor`) and its evidence, if it was computed."""
+    """Write the known answer (`anchor`), if it was computed."""
     target, lines, here = folder / labs[0].profile.name, [], [lab.at("anchor") for lab in labs]
     for lab, name in ((lab, name) for name in here[0].networks for lab in here if not lab.missing([name])):
         for attack in lab.profile.attacks:
@@ -128,7 +121,6 @@ def publish_anchor(labs: list[Lab], folder: Path) -> None:
         "the parts before it left."
     )
     write_table(target, "anchor", frame, shown, words)
-    export_evidence(here, target / "store")
 
 
 COMPARED = {
@@ -138,7 +130,7 @@ COMPARED = {
 
 
 def publish_claims(labs: list[Lab], folder: Path) -> tuple[Path, pd.DataFrame]:
-    """Write the verdict on every claim and its evidence under `folder/<profile>`; returns that folder and the table."""
+    """Write the verdict on every claim under `folder/<profile>`; returns that folder and the table."""
     target = folder / labs[0].profile.name
     frame = claims.verify(labs)
     tested = frame[frame["verdict"] != claims.NOT_TESTED]
@@ -153,8 +145,6 @@ def publish_claims(labs: list[Lab], folder: Path) -> tuple[Path, pd.DataFrame]:
     write_table(target, "claims", frame, claims.readable(frame), words)
     with writing(target):
         (target / "tables" / "answer.md").write_text(frontpage.answer(frame) + "\n")
-    for setting in claims.needed():
-        export_evidence([lab.at(setting) for lab in labs], target / "store")
     return target, frame
 
 
@@ -177,47 +167,3 @@ def include(page: Path) -> bool:
     if after != before:
         replace_file(page, lambda path: path.write_text(after))
     return after != before
-
-
-def orphans(profile: str, seeds: tuple[int, ...], root: Path) -> list[Path]:
-    """Folders of a store that no experiment of today's code reads: their recipe or attack has changed since."""
-    store, networks, outcomes = Store(root, reading=True), set(), set()
-    for seed in seeds:
-        first = Lab(profile, seed, "cpu", root, progress=False, stored_only=True)
-        for lab in (first.at(setting) for setting in SETTINGS):
-            networks |= {lab.network_key(name) for name in lab.networks}
-            outcomes |= {lab.outcome_key(name, attack) for name in lab.networks for attack in lab.profile.attacks}
-    known = {
-        "networks": networks, "outcomes": outcomes,
-        "diagnostics": {key for key in store.keys("diagnostics")
-                        if store.entry("diagnostics", key, "network")["meta"]["network"] in networks},
-    }  # fmt: skip
-    return [store.folder(kind, key) for kind, keys in known.items() for key in store.keys(kind) if key not in keys]
-
-
-def export_evidence(labs: list[Lab], folder: Path) -> None:
-    """Copy what the tables rest on (outcomes, studies, training logs, provenance) into a store without checkpoints."""
-    if folder.resolve() == labs[0].store.root.resolve():
-        return  # the tables were made from the evidence itself
-    evidence = Store(folder)
-    for lab in labs:
-        keys = []
-        for name in lab.networks:
-            network = lab.network_key(name)
-            if not lab.store.has("networks", network) or lab.missing([name]):
-                continue  # tables leave it out as well
-            keys.append(("networks", network))
-            keys += [("outcomes", lab.outcome_key(name, attack)) for attack in lab.profile.attacks]
-            keys += [("diagnostics", key) for key in lab.store.keys("diagnostics")
-                     if lab.store.entry("diagnostics", key)["meta"]["network"] == network]  # fmt: skip
-        for kind, key in keys:
-            if not lab.store.has(kind, key):
-                continue
-            source, target = lab.store.folder(kind, key), evidence.folder(kind, key)
-            with writing(target):
-                target.mkdir(parents=True, exist_ok=True)
-                for file in sorted(source.iterdir(), key=lambda path: path.name == "entry.json"):  # it comes last
-                    if file.suffix != ".safetensors":
-                        shutil.copyfile(file, target / file.name)
-    for leftover in ("partial", "locks"):
-        shutil.rmtree(evidence.root / leftover, ignore_errors=True)

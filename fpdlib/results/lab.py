@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
+import io
 import os
 import platform
 import subprocess
@@ -31,6 +32,7 @@ from fpdlib.errors import Busy, FPDError, NotComputed, choose
 from fpdlib.evaluation.outcomes import Rate
 from fpdlib.network.fpd import FPD, build
 from fpdlib.runtime import Budget
+from fpdlib.results.evidence import Evidence
 from fpdlib.results.store import Store, key_of
 from fpdlib.files import project_folder
 
@@ -70,6 +72,12 @@ def provenance(device: torch.device) -> dict:
     }
 
 
+@functools.cache
+def committed(profile: str, results: Path) -> Evidence:
+    """The evidence of a profile in a results folder; read once."""
+    return Evidence(results / profile / "evidence")
+
+
 def named_network(spec: AttackSpec) -> tuple[str, str] | None:
     """(setting, network) whose adversarial images an attack transfers, or None."""
     return tuple(spec.surrogate.split("/", 1)) if spec.surrogate and "/" in spec.surrogate else None
@@ -100,7 +108,7 @@ class Lab:
         self.device = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
         self.seed = seed
         stored_only = os.environ.get("FPD_COMPUTE") == "0" if stored_only is None else stored_only
-        self.store = Store(store, reading=stored_only)
+        self.store = Store(store, stored_only, committed(self.profile.name, project_folder("results", "FPD_RESULTS")))
         self.budget = budget if isinstance(budget, Budget) else Budget(budget)
         self.progress = progress
         self.stored_only = stored_only
@@ -109,7 +117,6 @@ class Lab:
             torch.set_num_threads(self.profile.threads or runtime.processors())
         self._models: dict[str, FPD] = {}
         self._surrogates: dict = {}
-        self._crafted: dict = {}
         self._siblings: dict[str, Lab] = {setting: self}
         self._busy = False
         here = DATASETS[self.profile.dataset].available(project_folder("data", "FPD_DATA"))
@@ -256,7 +263,10 @@ class Lab:
 
     def log(self, name: str) -> pd.DataFrame:
         """Training log, one row an epoch."""
-        return pd.read_csv(self.store.file("networks", self._trained(name), "log.csv"))
+        key = self._trained(name)
+        if not self.store.local("networks", key):
+            return self.store.evidence.log(key)
+        return pd.read_csv(self.store.file("networks", key, "log.csv"))
 
     def facts(self, name: str) -> dict:
         """What the store knows of a trained network: test accuracy and MSE, best epoch, seconds, provenance."""
@@ -288,6 +298,8 @@ class Lab:
                 if not self.store.has("outcomes", key, "outcome.parquet"):
                     self._attack(name, attack, key)
         self._check_weights(name, key)
+        if not self.store.local("outcomes", key, "outcome.parquet"):
+            return self.store.evidence.outcome(key)
         return evaluation.read_outcome(self.store.file("outcomes", key, "outcome.parquet"))
 
     def _weights(self, name: str) -> str:
@@ -324,13 +336,25 @@ class Lab:
         self.store.write("outcomes", key, {"outcome.parquet": lambda path: frame.to_parquet(path, index=False)}, meta)
         partial.unlink(missing_ok=True)
 
+    def crafted_key(self, name: str, spec: AttackSpec) -> str:
+        return key_of(f"{name}-s{self.seed}", {"network": self.network_key(name), "attack": spec})
+
     def craft(self, name: str, spec: AttackSpec) -> tuple[torch.Tensor, dict]:
         """Adversarial images of this lab's network for the first `spec.images` test images, to be transferred (Table 3)."""
-        key = key_of(name, {"network": self.network_key(name), "attack": spec})
-        if key not in self._crafted:
-            images, counts = evaluation.craft(self.model(name), self.splits, spec, self.seed)
-            self._crafted[key] = images, {"crafted_" + k: v for k, v in counts.items()}
-        return self._crafted[key]
+        key = self.crafted_key(name, spec)
+        if not self.store.has("crafted", key, "images.safetensors"):
+            with self._lock(key):
+                if not self.store.has("crafted", key, "images.safetensors"):
+                    self._begin()
+                    images, counts = evaluation.craft(self.model(name), self.splits, spec, self.seed)
+                    meta = {"name": name, "network": self.network_key(name), "weights": self._weights(name), "attack": spec,
+                            "counts": counts, "provenance": provenance(self.device)}  # fmt: skip
+                    content = {"images": images.cpu().contiguous()}
+                    self.store.write("crafted", key, {"images.safetensors": lambda path: save_file(content, path)}, meta)
+        self._check_weights(name, key, "crafted")
+        counts = self.store.entry("crafted", key, "counts")["meta"]["counts"]
+        images = load_file(self.store.file("crafted", key, "images.safetensors"))["images"].to(self.device)
+        return images, {"crafted_" + k: v for k, v in counts.items()}
 
     def _surrogate(self, name: str, labels: str, epochs: int):
         # trained on true labels it does not depend on the target, so one serves every network
@@ -352,7 +376,7 @@ class Lab:
 
     # ------------------------------------------------------------------------------------------ studies
 
-    def study(self, name: str, kind: str, spec, compute) -> dict[str, Path]:
+    def study(self, name: str, kind: str, spec, compute) -> dict[str, Path | io.BytesIO]:
         """The files of a study of a network (`kind` and `spec` name it), computed by `compute(model)` if they are missing.
 
         compute returns {file name: function that writes it}. Checkpoints are needed only to compute.
@@ -370,6 +394,8 @@ class Lab:
                             "provenance": provenance(self.device)}  # fmt: skip
                     self.store.write("diagnostics", key, files, meta)
         self._check_weights(name, key, "diagnostics")
+        if not self.store.local("diagnostics", key):
+            return self.store.evidence.files(key)
         files = self.store.entry("diagnostics", key)["sha256"]
         return {file: self.store.file("diagnostics", key, file) for file in files}
 

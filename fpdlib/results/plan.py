@@ -8,7 +8,6 @@ and stops only what needs it.
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import signal
 import subprocess
@@ -24,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from fpdlib.errors import BudgetExhausted, Busy, FPDError, NotComputed
-from fpdlib.files import project_folder, replace_file
+from fpdlib.files import replace_file
 from fpdlib.paper.settings import SETTINGS
 from fpdlib.results import studies
 from fpdlib.results.lab import Lab, named_network
@@ -32,13 +31,15 @@ from fpdlib.runtime import processors
 
 PLANNED = tuple(setting for setting in SETTINGS if setting != "optional")  # no table has the release's other attacks
 KINDS = {"network": "networks", "outcome": "outcomes"}
+MEANS = ("network", "crafted")  # what is computed for other results alone
+COSTS = {"network": 4.0, "crafted": 2.0, "outcome": 1.0, "study": 3.0}  # seconds in smoke; for profiles without committed results
 MEMORY = 2.5e9  # bytes that one worker may take
 SAY_EVERY = 8.0  # seconds between two lines of progress
 
 
 @dataclass(eq=False)
 class Result:
-    """One thing to compute: a trained network, an outcome of an attack, or a study of a network.
+    """One thing to compute: a trained network, adversarial images to be transferred, an outcome of an attack, a study of a network.
 
     cost: seconds on one processor, as the committed results of the same profile took; measured: whether they have this very result.
     """
@@ -53,8 +54,11 @@ class Result:
     check: Callable[[], bool]
     compute: Callable[[], object]
     done: bool = field(default=False)
-    cost: float = 10.0
     measured: bool = False
+    cost: float = field(init=False)
+
+    def __post_init__(self):
+        self.cost = COSTS[self.kind]
 
     def there(self) -> bool:
         self.done = self.done or self.check()
@@ -77,10 +81,18 @@ def plan(labs: Iterable[Lab], settings: Iterable[str] = PLANNED) -> dict[str, Re
                                   lambda: lab.store.has("networks", key, "model.safetensors"), lambda: lab.train(name))  # fmt: skip
         return key
 
+    def crafted(lab: Lab, name: str, spec) -> str:
+        key, needs = lab.crafted_key(name, spec), (network(lab, name),)
+        if key not in results:
+            results[key] = Result("crafted", lab.profile.setting, lab.seed, name, spec.name, key, needs,
+                                  lambda: lab.store.has("crafted", key, "images.safetensors"),
+                                  lambda: lab.craft(name, spec))  # fmt: skip
+        return key
+
     def outcome(lab: Lab, name: str, attack: str) -> None:
         key, needs = lab.outcome_key(name, attack), [network(lab, name)]
         if source := named_network(lab.profile.attacks[attack]):
-            needs.append(network(lab.at(source[0]), source[1]))
+            needs.append(crafted(lab.at(source[0]), source[1], lab.profile.attacks[attack]))
         if key not in results:
             results[key] = Result("outcome", lab.profile.setting, lab.seed, name, attack, key, tuple(needs),
                                   lambda: lab.store.has("outcomes", key, "outcome.parquet"),
@@ -106,12 +118,12 @@ def plan(labs: Iterable[Lab], settings: Iterable[str] = PLANNED) -> dict[str, Re
 
 def price(results: dict[str, Result], labs: list[Lab]) -> None:
     """Set every result's cost: as committed, else as another seed or network took, else as its kind does."""
-    committed = project_folder("results", "FPD_RESULTS") / labs[0].profile.name / "store"
+    evidence = labs[0].store.evidence
     known: dict[tuple, list[float]] = {}
     for result in results.values():
-        path = committed / KINDS.get(result.kind, "") / result.key / "entry.json"
-        if path.exists():
-            meta = json.loads(path.read_text())["meta"]
+        kind = KINDS.get(result.kind, "")
+        if evidence.has(kind, result.key):
+            meta = evidence.entry(kind, result.key)["meta"]
             result.cost, result.measured = meta.get("counts", meta)["seconds"], True
             for alike in ((result.setting, result.name, result.what), (result.setting, result.what), (result.what,), (result.kind,)):
                 known.setdefault(alike, []).append(result.cost)
@@ -134,13 +146,13 @@ def is_stored(lab: Lab, measure: Callable, name: str) -> bool:
 
 
 def missing(results: dict[str, Result]) -> list[Result]:
-    """What has to be computed: a network only if something missing needs its checkpoint (evidence has none), networks first."""
-    absent = [r for r in results.values() if r.kind != "network" and not r.there()]
-    wanted = {key for result in absent for key in result.needs}
-    for key in reversed(results):  # what a network starts from comes before it
-        if key in wanted and results[key].kind == "network" and not results[key].there():
+    """What has to be computed: a checkpoint or crafted images only if something missing needs them (evidence has neither)."""
+    wanted = {key for result in results.values() if result.kind not in MEANS and not result.there() for key in result.needs}
+    for key in reversed(results):  # what a result needs comes before it
+        if key in wanted and not results[key].there():
             wanted |= set(results[key].needs)
-    return [r for r in results.values() if r.kind == "network" and r.key in wanted and not r.there()] + absent
+    todo = [r for r in results.values() if (r.kind not in MEANS or r.key in wanted) and not r.there()]
+    return sorted(todo, key=lambda result: result.kind not in MEANS)  # first what others wait for
 
 
 def work(results: dict[str, Result], store, budget, say: Callable[[str], None] = print) -> list[Result]:
@@ -176,8 +188,8 @@ def work(results: dict[str, Result], store, budget, say: Callable[[str], None] =
             except Exception as error:  # whatever a library throws: the other results do not depend on it
                 failed[result.key] = result
                 leave(store, result, error)
-            if result.kind == "network":
-                break  # it may have made others ready, and networks are what the other workers wait for
+            if result.kind in MEANS:
+                break  # it may have made others ready
         if not computed:
             budget.check()
             time.sleep(0.3)  # all that is left is under way elsewhere, or waits for it

@@ -3,6 +3,7 @@
     store/
       STORE                        version of the layout
       networks/<name>-<hash>/      entry.json, model.safetensors, log.csv
+      crafted/<name>-<hash>/       entry.json, images.safetensors: a network's adversarial images, to be transferred
       outcomes/<name>-<hash>/      entry.json, outcome.parquet
       diagnostics/<name>-<hash>/   entry.json, and the tables and pictures of one study of a network
       partial/<name>-<hash>.*      what an interrupted run continues from
@@ -28,10 +29,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from fpdlib.errors import Busy, FPDError
+from fpdlib.results.evidence import Evidence
 from fpdlib.files import project_folder, replace_file, sha256, writing
 
 VERSION = 1
-KINDS = ("networks", "outcomes", "diagnostics")
+KINDS = ("networks", "crafted", "outcomes", "diagnostics")
 
 
 def plain(value):
@@ -65,18 +67,22 @@ def key_of(name: str, spec) -> str:
 
 
 class Store:
-    """Results under `root` (default: environment FPD_STORE, else `store/`). reading: it has to be there, and stays as it is.
+    """Results under `root` (default: environment FPD_STORE, else `store/`), and behind them those of committed evidence.
 
+    reading: nothing is written; without evidence, the folder has to be there.
     Raises FPDError when the folder was written by another version of the layout, is none, or cannot be written.
     """
 
-    def __init__(self, root: str | os.PathLike | None = None, reading: bool = False):
+    def __init__(self, root: str | os.PathLike | None = None, reading: bool = False, evidence: Evidence | None = None):
+        self.evidence = evidence or Evidence(Path("no-evidence"))
         self.root = Path(root) if root else project_folder("store", "FPD_STORE")
         marker = self.root / "STORE"
         hint = "Name the folder of a store (FPD_STORE or --store), or run without --stored to make one."
         if self.root.exists() and not self.root.is_dir():
             raise FPDError(f"store {self.root} is a file, not a folder. {hint}")
         if reading and not marker.exists():
+            if not self.evidence.results.empty:
+                return  # nothing of one's own: what is committed can be read
             raise FPDError(f"there is no store in {self.root}. {hint}")
         with nullcontext() if reading else writing(self.root):
             for folder in () if reading else (*KINDS, "partial", "locks"):
@@ -101,13 +107,18 @@ class Store:
         return self.root / "partial" / f"{key}{suffix}"
 
     def has(self, kind: str, key: str, *files: str) -> bool:
-        """Whether an entry exists and still has these files (committed evidence leaves checkpoints out)."""
+        """Whether an entry exists, here or as evidence, and has these files (evidence has no checkpoints)."""
+        return self.local(kind, key, *files) or self.evidence.has(kind, key, *files)
+
+    def local(self, kind: str, key: str, *files: str) -> bool:
         folder = self.folder(kind, key)
         return (folder / "entry.json").exists() and all((folder / file).exists() for file in files)
 
     def entry(self, kind: str, key: str, *fields: str) -> dict:
         """`entry.json` of an entry: spec, provenance, checksums. FPDError if it cannot be read, or its `meta` lacks a field."""
         path = self.folder(kind, key) / "entry.json"
+        if not path.exists() and self.evidence.has(kind, key):
+            return self.evidence.entry(kind, key)
         try:
             entry = json.loads(path.read_text())
             _ = entry["sha256"], [entry["meta"][name] for name in fields]
@@ -152,7 +163,7 @@ class Store:
                 shutil.rmtree(temporary, ignore_errors=True)
 
     def keys(self, kind: str) -> list[str]:
-        return sorted(path.parent.name for path in (self.root / kind).glob("*/entry.json"))
+        return sorted({path.parent.name for path in (self.root / kind).glob("*/entry.json")} | set(self.evidence.keys(kind)))
 
     @contextmanager
     def lock(self, key: str, patience: float = -1) -> Iterator[None]:
