@@ -8,6 +8,10 @@ PROFILES := smoke laptop paper-short paper
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
+# Compiled once: of the thousands of installed modules, what a worker and a notebook import.
+IMPORTED := import fpdlib.report.notebook, fpdlib.results.plan, art.attacks.evasion, art.estimators.classification, foolbox, \
+	pyautoattack, ipykernel.kernelapp, papermill, snakemake.cli, matplotlib.pyplot
+
 .PHONY: reproduce test lab lint lock clean
 .DELETE_ON_ERROR:
 
@@ -26,6 +30,7 @@ lab: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
@@ -34,6 +39,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -c '$(IMPORTED)'
 	@touch $@
 
 # New versions on purpose only: the committed results belong to the locked ones.

@@ -1,6 +1,8 @@
 """pyproject.toml, requirements.lock and environment.yml describe one environment."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -64,3 +66,25 @@ def test_two_commands_and_ci():
     assert profiles == list(PROFILES)
     assert "requirements.lock" in make and "make test" in (ROOT / ".ci" / "run").read_text()
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o100
+
+
+def test_imports_run_downwards():
+    """The packages' layers, and that none is left out, are in pyproject.toml."""
+    found = subprocess.run(
+        [Path(sys.executable).parent / "lint-imports", "--no-cache"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert found.returncode == 0 and "1 kept, 0 broken" in found.stdout, found.stdout
+
+
+def test_what_the_package_needs_is_packaged(tmp_path):
+    """`pip install .` has to work outside the checkout: modules, printed numbers and bundled images."""
+    from setuptools import find_packages
+
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert set(find_packages(str(ROOT), include=patterns["packages"]["find"]["include"])) >= {
+        f"fpdlib.{path.parent.name}" for path in (ROOT / "fpdlib").glob("*/__init__.py")}  # fmt: skip
+    for package, globs in patterns["package-data"].items():
+        folder = ROOT / package.replace(".", "/")
+        data = {path for pattern in globs for path in folder.glob(pattern) if path.is_file()}
+        others = {path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+        assert data == others, sorted(others - data)[:3]

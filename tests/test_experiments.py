@@ -59,7 +59,7 @@ def test_keys_are_pinned(tmp_path):
     lab = Lab("laptop", store=tmp_path)
     assert lab.network_key("F") == "F_s0-1510c7eb58af"
     assert lab.outcome_key("X", "curve") == "X_s0_curve-1fa82e68be6d"
-    assert Lab("smoke", store=tmp_path).network_key("F") == "F_s0-f658158a9d17"
+    assert Lab("smoke", store=tmp_path).network_key("F") == "F_s0-14b63ca9c23b"
 
 
 def test_the_initialisation_is_part_of_every_key():

@@ -77,7 +77,7 @@ PROFILES = {
     for profile in (
         Profile(
             "smoke", "continuous integration: every step runs, minutes, no number is worth reading",
-            "mnist-sample", SMALL, SHORT | {"epochs": 1, "images": 2500},
+            "mnist-sample", SMALL, SHORT | {"epochs": 1, "images": 2000},
             table1_suite(images=30, sound_images=20, steps=10, restarts=2, rungs=RUNGS, rung_steps=8, batch_size=30,
                          surrogate_epochs=1),
             hardening=HARDENING | {"epochs": 1, "images": 1500},
