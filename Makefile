@@ -18,7 +18,7 @@ IMPORTED := import fpdlib.report.notebook, fpdlib.results.plan, art.attacks.evas
 reproduce: $(INSTALLED)
 	@$(if $(filter $(PROFILE),$(PROFILES)),true,echo "error: PROFILE is $(PROFILE); accepted: $(PROFILES)." >&2; exit 2)
 	$(BIN)/python -m fpdlib work --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS))
-	$(BIN)/snakemake --cores all --nolock --rerun-incomplete --quiet all --config profile=$(PROFILE)
+	FPD_COMPUTE=0 $(BIN)/snakemake --cores all --nolock --rerun-incomplete --forceall --quiet all --config profile=$(PROFILE)
 	$(BIN)/python -m fpdlib table all --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS))
 
 test: $(INSTALLED)

@@ -12,7 +12,7 @@ rule all:
         expand("build/{profile}/{name}.ipynb", profile=PROFILE, name=NOTEBOOKS),
 
 
-# Side by side: what they show was computed by `python -m fpdlib work` before; what is missing, one computes and the others wait for.
+# Side by side: what they show was computed by `python -m fpdlib work` before; `make reproduce` has them compute nothing (FPD_COMPUTE=0).
 rule notebook:
     input:
         notebook="notebooks/{name}.ipynb",

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from fpdlib.errors import BudgetExhausted, FPDError, NotComputed
+from fpdlib.files import project_folder
 from fpdlib.paper import experiments, settings
 
 TABLES = ("1", "2", "3", "4", "caltech", "all")
@@ -38,6 +39,9 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--device", default="auto", help="auto, cpu, cuda")
     common.add_argument("--store", default="", help="folder of results (default: FPD_STORE or store/)")
     common.add_argument("--budget", type=seconds, help="stop cleanly after this time, e.g. 540s; run again to continue")
+    written = argparse.ArgumentParser(add_help=False, parents=[common])
+    out = project_folder("results", "FPD_RESULTS")
+    written.add_argument("--out", type=Path, default=out, help="results folder (default: FPD_RESULTS or results/)")
     for name, text in (
         ("train", "train the networks of a setting"),
         ("evaluate", "train and attack the networks of a setting"),
@@ -56,22 +60,17 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--settings", nargs="+", help=f"default: all that tables read; of {', '.join(settings.SETTINGS)}"
         )
-    export = commands.add_parser(
-        "export", help="write what is there as evidence, a few Parquet files", parents=[common]
-    )
-    export.add_argument("--out", type=Path, default=Path("results"), help="results folder (default: results/)")
-    table = commands.add_parser("table", help="compute a table, print it, write results/", parents=[common])
+    commands.add_parser("export", help="write what is there as evidence, a few Parquet files", parents=[written])
+    table = commands.add_parser("table", help="compute a table, print it, write results/", parents=[written])
     table.add_argument("number", choices=TABLES, help="the paper's table; `all` ends with the verdicts")
-    table.add_argument("--out", type=Path, default=Path("results"), help="results folder (default: results/)")
     table.add_argument("--stored", action="store_true", help="compute nothing, use what is there")
-    verify = commands.add_parser("verify", help="a verdict on every claim of the paper", parents=[common])
-    verify.add_argument("--out", type=Path, default=Path("results"), help="results folder (default: results/)")
+    verify = commands.add_parser("verify", help="a verdict on every claim of the paper", parents=[written])
     verify.add_argument("--stored", action="store_true", help="compute nothing; claims without outcomes are not tested")
     status = commands.add_parser("status", help="what the store holds", parents=[common])
     for command in (commands.choices["train"], commands.choices["evaluate"], status):
         command.add_argument("--setting", default="table1", help=", ".join(settings.SETTINGS))
-    pages = commands.add_parser("pages", help="refresh the tables that README and REPRODUCE show from results/")
-    pages.add_argument("files", nargs="*", type=Path, default=[Path("README.md"), Path("REPRODUCE.md")])
+    pages = commands.add_parser("pages", help="refresh the tables that README shows from results/")
+    pages.add_argument("files", nargs="*", type=Path, default=[Path("README.md")])
     cost = commands.add_parser("cost", help="parameters and multiply-accumulates of every network")
     cost.add_argument("--profile", default="smoke", help=", ".join(experiments.PROFILES))
     return main
@@ -94,6 +93,8 @@ def run(arguments: argparse.Namespace) -> None:
         print(pd.DataFrame(lines).T.map(lambda value: f"{value:,.0f}").to_string())
         return
     seeds = dict.fromkeys(arguments.seeds or profile.seeds)
+    if arguments.command == "export":  # it writes every file anew, so it takes every seed that there is
+        seeds |= dict.fromkeys((*profile.seeds, *known_seeds(profile.name)))
     setting = getattr(arguments, "setting", "table1")
     stored = getattr(arguments, "stored", arguments.command == "status")
     budget = Budget(arguments.budget)  # one for all
@@ -108,7 +109,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.command in ("work", "plan"):
         from fpdlib.results import plan
 
-        chosen = arguments.settings or plan.PLANNED
+        chosen = arguments.settings or settings.SETTINGS
         if arguments.command == "plan":
             frame, words = plan.summary(plan.plan(labs, chosen))
             return print(f"{frame.to_string()}\n\n{words}")
@@ -143,8 +144,17 @@ def run(arguments: argparse.Namespace) -> None:
             print(f"{name}: " + "; ".join(f"{a} {m['value']:.1f} % (n={m['n']})" for a, m in found.items()))
 
 
+def known_seeds(profile: str) -> list[int]:
+    """The seeds of a profile's committed evidence."""
+    from fpdlib.results.lab import committed
+
+    return sorted(
+        {int(seed) for seed in committed(profile, project_folder("results", "FPD_RESULTS")).results.get("seed", [])}
+    )
+
+
 def table(labs: list, number: str, out: Path, stored: bool) -> None:
-    """Compute a table (unless `stored`), print it, write it and its evidence."""
+    """Compute a table (unless `stored`), print it and write it."""
     from fpdlib import report
     from fpdlib.report import publish
 
@@ -161,7 +171,7 @@ def table(labs: list, number: str, out: Path, stored: bool) -> None:
     else:
         folder, shown, words = publish.publish_comparison(labs, number, out)
         print(f"\nTable {number}: {words}\n{shown.to_string(index=False)}")
-    print(f"\nTables, figures and per-example outcomes: {folder}")
+    print(f"\nTables and figures: {folder}")
 
 
 def verify(labs: list, out: Path, stored: bool) -> None:

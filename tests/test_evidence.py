@@ -1,6 +1,7 @@
 """Evidence is what the store has, in a few files; it is read behind the store, and damage is named."""
 
 import io
+import json
 import shutil
 
 import numpy as np
@@ -84,6 +85,38 @@ def test_damaged_files_are_named(exported, tmp_path, damage, name):
     (copy / name).write_bytes(damage((copy / name).read_bytes()))
     with pytest.raises(FPDError, match=rf"{name} is damaged or missing.*git checkout"):
         Evidence(copy)._read(name)
+
+
+def test_evidence_of_other_weights_is_refused_with_a_remedy(exported, tmp_path):
+    """Trained again on another machine, a network may have other bits than the one that was attacked."""
+    lab = Lab("tiny", store=tmp_path / "new", progress=False)
+    folder = lab.store.folder("networks", lab.train("X"))
+    entry = folder / "entry.json"
+    entry.write_text(entry.read_text().replace('"model.safetensors": "', '"model.safetensors": "0'))
+    with pytest.raises(FPDError, match=rf"committed evidence.*delete {folder}.*FPD_RESULTS"):
+        lab.outcome("X", "curve")
+    shutil.rmtree(folder)
+    assert len(lab.outcome("X", "curve"))
+
+
+def test_old_outcomes_get_the_weights_that_their_store_had(exported, tmp_path):
+    lab, _ = exported
+    path = lab.store.folder("outcomes", lab.outcome_key("X", "curve")) / "entry.json"
+    content = json.loads(path.read_text())
+    weights = content["meta"].pop("weights")
+    path.write_text(json.dumps(content))
+    found = Evidence(export.export([lab], tmp_path / "again"))
+    assert found.entry("outcomes", lab.outcome_key("X", "curve"))["meta"]["weights"] == weights
+    committed = Evidence(ROOT / "results" / "laptop" / "evidence")
+    assert all(committed.entry("outcomes", key)["meta"]["weights"] for key in committed.keys("outcomes"))
+
+
+def test_one_answer_for_all_seeds_whether_images_are_a_stand_in(tmp_path, monkeypatch):
+    """Evidence of seed 0 is of the real photographs, so seeds 1 and 2 wait for them too instead of taking others."""
+    monkeypatch.setenv("FPD_DATA", str(tmp_path / "empty"))
+    for seed in (0, 1, 2):
+        here = Lab("laptop", seed, store=tmp_path / "s", setting="caltech101")
+        assert here.profile.dataset == "caltech101" and not here.profile.stand_in
 
 
 def test_nothing_to_export_and_nothing_to_read_are_errors(profiles, tmp_path, monkeypatch):

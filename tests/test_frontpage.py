@@ -1,5 +1,6 @@
 """The front page: short, made from verdicts, and the same as what the committed results say."""
 
+import ast
 import re
 import shutil
 from pathlib import Path
@@ -31,6 +32,19 @@ def test_readme_is_one_page():
         < README.index("order.md")
         < README.index("make reproduce")
     )
+
+
+def test_the_code_in_readme_runs():
+    """The first block as it is; of the others the imports, since they train a network."""
+    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert len(blocks) == 2
+    scope = {}
+    exec(blocks[0], scope)
+    assert scope["restored"].shape == (2, 3, 64, 64)
+    for block in blocks[1:]:
+        imports = [node for node in ast.parse(block).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        assert imports
+        exec(compile(ast.Module(imports, []), "README.md", "exec"), {})
 
 
 @pytest.mark.parametrize("page", ["README.md", "REPRODUCE.md"])

@@ -15,7 +15,7 @@ from fpdlib.attacks.spec import AttackSpec
 from fpdlib.attacks.views import View
 from fpdlib.errors import FPDError
 from fpdlib.evaluation.outcomes import evaluate
-from fpdlib.paper.suites import OPTIONAL, PUBLISHED, SCALES, sound
+from fpdlib.paper.suites import PUBLISHED, SCALES, sound
 
 
 class TenClasses(nn.Module):
@@ -124,20 +124,6 @@ def test_square_finds_without_gradients_what_is_wide_open(linear):
     assert (
         model(run(AutoAttack(("square",), queries=300), model, x, y, eps, "sound")).argmax(1) != y
     ).float().mean() > 0.9
-
-
-@pytest.mark.parametrize("name", OPTIONAL)
-def test_the_releases_other_attacks_run(linear, name):
-    model, x, y = linear
-    parameters = {
-        "linf-bim": (("max_iter", 5),), "jsma": (("gamma", 0.2),),
-        "hopskipjump": (("max_iter", 2), ("max_eval", 50), ("init_eval", 10)),
-        "zoo": (("max_iter", 3), ("use_resize", False), ("use_importance", False), ("nb_parallel", 16)),
-    }[name]  # fmt: skip
-    made = run(ART(OPTIONAL[name].name, OPTIONAL[name].norm, parameters), model, x[:4], y[:4])
-    assert made.shape == x[:4].shape and made.isfinite().all() and made.min() >= 0 and made.max() <= 1
-    if name in ("linf-bim", "hopskipjump"):
-        assert (model(made).argmax(1) != y[:4]).any()
 
 
 def test_what_lies_outside_the_ball_does_not_count():

@@ -93,10 +93,6 @@ ART_ATTACKS = {
     "linf-cw": ("CarliniLInfMethod", True),
     "l2-cw": ("CarliniL2Method", True),
     "l2-deepfool": ("DeepFool", False),
-    "linf-bim": ("BasicIterativeMethod", True),
-    "jsma": ("SaliencyMapMethod", False),
-    "hopskipjump": ("HopSkipJump", False),
-    "zoo": ("ZooAttack", True),
 }
 
 
@@ -105,8 +101,7 @@ def art_attack(view, x: Tensor, y: Tensor, seed: int, classes: int, name: str, p
     from art.attacks import evasion
 
     kind, labelled = ART_ATTACKS[name]
-    one_by_one = name in ("jsma", "zoo")  # both fail on batches
-    options = {"batch_size": 1 if one_by_one else len(x), "verbose": False} | parameters
+    options = {"batch_size": len(x), "verbose": False} | parameters
     attack = getattr(evasion, kind)(art_classifier(view, tuple(x.shape[1:]), classes), **options)
     labels = nn.functional.one_hot(y, classes).cpu().numpy() if labelled else None
     adversarial = seeded(lambda: attack.generate(x.cpu().numpy(), labels), seed)

@@ -26,7 +26,7 @@ class Profile:
 
     recipe: what this scale changes of Algorithm 1's recipe (length and step size of training, nothing of its logic).
     attacks: the table's suite with this scale's image counts. seeds: what a plain run computes.
-    setting: which of the paper's tables and data sets this is ('table1', and `comparison.SETTINGS`).
+    setting: which of the paper's tables and data sets this is ('table1', and `settings.SETTINGS`).
     hardening, adversaries: what adversarial training changes of the recipe, and the attacks it trains against.
     stand_in: the images are not those of the paper's data set; no number of it is comparable, no claim is tested.
     overflow: what an output that is not a number counts as, in every attack (see `answers.wrong`).

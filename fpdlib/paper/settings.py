@@ -20,7 +20,6 @@ from fpdlib.paper.suites import (
     SCALES,
     TABLE1_PGD,
     caltech_suite,
-    optional_suite,
     protocol_suite,
     sound,
     suite,
@@ -54,7 +53,7 @@ STAND_INS = {"svhn": "svhn-stand-in", "caltech101": "caltech101-sample", "caltec
 SETTINGS = (
     "table1", "protocols", "table2", *(f"svhn-{backbone}" for backbone in BACKBONES),
     *(f"transfer-{backbone}" for backbone in BACKBONES), "caltech101", "caltech256",
-    "beyond", "families", "optional", "anchor",
+    "beyond", "families", "anchor",
 )  # fmt: skip
 QUICK_PGD_SVHN = Adversary("pgd", EPS_SVHN, 5, 2 / 256)
 # Clean accuracy that the data set allows, below which a network is undertrained.
@@ -66,7 +65,7 @@ def setting(profile: str, name: str, stand_in: bool = False) -> Profile:
 
     name: 'table1'; 'protocols' (its white-box point in all three); 'table2' (MNIST); 'svhn-resnet101', 'svhn-resnet50',
     'svhn-resnext50' (Table 4); 'transfer-...' (the same networks as targets of Table 3); 'caltech101'; 'caltech256'; 'beyond' (what
-    the text claims and no table shows); 'families' (five other CNNs); 'optional' (the release's attacks that no table has); 'anchor'
+    the text claims and no table shows); 'families' (five other CNNs); 'anchor'
     (known answers). Raises FPDError for any other.
     """
     base = get_profile(profile)
@@ -77,8 +76,6 @@ def setting(profile: str, name: str, stand_in: bool = False) -> Profile:
     if name == "table2":
         attacks = suite(tuple(PUBLISHED), 0.3, L2_MNIST, scale, surrogates=("table2/ReLU", "table2/F"))
         return replace(base, attacks=attacks, setting=name)
-    if name == "optional":
-        return replace(base, attacks=optional_suite(scale), setting=name)
     if name == "protocols":
         return replace(base, attacks=protocol_suite(base.attacks, scale), setting=name)
     if name == "anchor":
@@ -156,7 +153,6 @@ def networks_of(name: str) -> tuple[str, ...]:
         "caltech101": ("ReLU", "F"),
         "caltech256": ("ReLU", "F"),
         "beyond": BEYOND,
-        "optional": ("ReLU", "F"),
         "families": tuple(f"{cnn} {kind}" for cnn in FAMILIES for kind in ("O", "F")),
         "anchor": ("CNN (fast AT)", "CNN (fast AT, 30 epochs)"),
     }[family]

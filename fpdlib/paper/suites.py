@@ -45,14 +45,6 @@ CURRENT: dict[str, Method] = PUBLISHED | {
     "l2-deepfool": ART("l2-deepfool", "l2"),
 }
 
-# The release's other attacks, with ART's defaults; no table has them.
-OPTIONAL: dict[str, Method] = {
-    "linf-bim": ART("linf-bim", "linf"),
-    "jsma": ART("jsma", "l2"),
-    "hopskipjump": ART("hopskipjump", "l2"),
-    "zoo": ART("zoo", "l2"),
-}
-
 
 @dataclass(frozen=True)
 class Scale:
@@ -175,15 +167,6 @@ def suite(columns: tuple[str, ...], linf: float, l2: float, scale: Scale, pgd: M
                           surrogate=source, images=scale.sound, batch_size=min(scale.batch, 100))  # fmt: skip
         attacks[f"transfer/{source}"] = spec
     return attacks
-
-
-def optional_suite(scale: Scale) -> dict[str, AttackSpec]:
-    """The release's other attacks on MNIST with ART's defaults; only BIM has a radius, 0.3."""
-    return {
-        f"current/{name}": AttackSpec(name, "current", method, (0.3,) if name == "linf-bim" else INF, images=scale.costliest,
-                                      batch_size=min(scale.batch, 100))
-        for name, method in OPTIONAL.items()
-    }  # fmt: skip
 
 
 def transfer_suite(scale: Scale) -> dict[str, AttackSpec]:

@@ -1,6 +1,6 @@
 """Tables 2, 3 and 4 and the Caltech experiments: the paper's numbers beside ours, in every protocol.
 
-Functions take a list of `Lab`s, one per seed, of a setting of `comparison.SETTINGS`. A number measured on a stand-in is never
+Functions take a list of `Lab`s, one per seed, of a setting of `settings.SETTINGS`. A number measured on a stand-in is never
 put beside one of the paper's: the paper's columns are then empty and the caption names the stand-in.
 """
 

@@ -19,6 +19,8 @@ def export(labs: list[Lab], out: Path) -> Path:
 
     def add(kind: str, key: str, result: plan.Result, what: str = "") -> None:
         entry = store.entry(kind, key)
+        if kind == "outcomes" and "weights" not in entry["meta"]:  # from before outcomes named them; the store had no others
+            entry["meta"]["weights"] = store.entry("networks", entry["meta"]["network"])["sha256"].get("model.safetensors", "")
         rows.append({"kind": kind, "key": key, "setting": result.setting, "network": result.name, "seed": result.seed,
                      "what": what or result.what, "meta": json.dumps(entry["meta"]),
                      "sha256": json.dumps(entry["sha256"])})  # fmt: skip

@@ -120,7 +120,8 @@ class Lab:
         self._siblings: dict[str, Lab] = {setting: self}
         self._busy = False
         here = DATASETS[self.profile.dataset].available(project_folder("data", "FPD_DATA"))
-        if not here and not any(self.store.has("networks", self.network_key(name)) for name in self.networks):
+        every = {seed, *self.profile.seeds}  # one answer for all seeds: real images and stand-ins are never compared
+        if not here and not any(self.store.has("networks", self.network_key(name, s)) for name in self.networks for s in every):
             self.profile = settings.setting(profile, setting, stand_in=True)  # MNIST has none, and can be downloaded
 
     @property
@@ -168,12 +169,14 @@ class Lab:
     def recipe(self, name: str):
         return experiments.VARIANTS[choose("network", name, experiments.VARIANTS)].recipe(self.profile)
 
-    def network_key(self, name: str) -> str:
+    def network_key(self, name: str, seed: int | None = None) -> str:
+        """The key of a network trained with this lab's seed, or another."""
+        seed = self.seed if seed is None else seed
         recipe = self.recipe(name)
         spec = {"network": self.spec(name), "recipe": recipe, "dataset": self.profile.dataset}
         if recipe.begin:
-            spec["begin"] = self.network_key(recipe.begin)
-        return key_of(f"{name}-s{self.seed}", spec | {"seed": self.seed})
+            spec["begin"] = self.network_key(recipe.begin, seed)
+        return key_of(f"{name}-s{seed}", spec | {"seed": seed})
 
     def train(self, name: str) -> str:
         """Train a network unless its checkpoint is in the store; returns its key."""
@@ -309,9 +312,14 @@ class Lab:
         # a network trained again elsewhere (other threads, a GPU) has other bits than the one that was attacked
         attacked = self.store.entry(kind, key)["meta"].get("weights")
         if attacked is not None and attacked != self._weights(name):
+            remedy = f"Delete {self.store.folder(kind, key)} to use the present ones."
+            if not self.store.local(kind, key):
+                folder = self.store.folder("networks", self.network_key(name))
+                remedy = (f"It is committed evidence, and {name} was trained again here with other bits: delete {folder} to read the "
+                          "evidence, or name another folder in FPD_RESULTS to compute everything anew.")  # fmt: skip
             raise FPDError(
                 f"{key} was computed on other weights of {name} (SHA-256 {attacked[:12]}) than the store has now "
-                f"({self._weights(name)[:12]}). Delete {self.store.folder(kind, key)} to use the present ones."
+                f"({self._weights(name)[:12]}). {remedy}"
             )
 
     def _attack(self, name: str, attack: str, key: str) -> None:

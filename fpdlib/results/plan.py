@@ -29,7 +29,6 @@ from fpdlib.results import studies
 from fpdlib.results.lab import Lab, named_network
 from fpdlib.runtime import processors
 
-PLANNED = tuple(setting for setting in SETTINGS if setting != "optional")  # no table has the release's other attacks
 KINDS = {"network": "networks", "outcome": "outcomes"}
 MEANS = ("network", "crafted")  # what is computed for other results alone
 COSTS = {"network": 4.0, "crafted": 2.0, "outcome": 1.0, "study": 3.0}  # seconds in smoke; for profiles without committed results
@@ -68,7 +67,7 @@ class Result:
         return f"{self.name} seed {self.seed}: {self.what} ({self.setting})"
 
 
-def plan(labs: Iterable[Lab], settings: Iterable[str] = PLANNED) -> dict[str, Result]:
+def plan(labs: Iterable[Lab], settings: Iterable[str] = SETTINGS) -> dict[str, Result]:
     """Everything that the tables and notebooks of these settings read, by key, each after what it needs."""
     results: dict[str, Result] = {}
     labs, settings = list(labs), tuple(settings)
@@ -138,7 +137,7 @@ def is_stored(lab: Lab, measure: Callable, name: str) -> bool:
     before, lab.stored_only = lab.stored_only, True
     try:
         measure(lab, name)
-    except NotComputed:
+    except FPDError:  # not there, or not to be read: whoever computes it will say why
         return False
     finally:
         lab.stored_only = before
@@ -212,7 +211,8 @@ def workers(device: str) -> int:
     """How many workers this machine takes: one a GPU, else one a processor, as far as its free memory goes."""
     if device == "cuda":
         return 1
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with open("/proc/meminfo") as file:
+        free = 1024 * next(int(line.split()[1]) for line in file if line.startswith("MemAvailable"))
     return max(1, min(processors(), int(free / MEMORY)))
 
 
@@ -234,15 +234,14 @@ class Helpers:
             process.wait()
 
 
-def progress(results: dict[str, Result], now: dict, stop: threading.Event, stream=sys.stderr) -> None:
+def progress(todo: list[Result], now: dict, stop: threading.Event, stream=sys.stderr) -> None:
     """A line every few seconds: what this worker computes, how much of all is there, and about how long the rest takes."""
-    started, first = time.monotonic(), sum(result.cost for result in results.values() if result.done)
+    started, total = time.monotonic(), sum(result.cost for result in todo)
     while not stop.wait(SAY_EVERY):
-        done = [result for result in results.values() if result.done or (result.kind != "study" and result.there())]
-        passed, paid = time.monotonic() - started, sum(result.cost for result in done) - first
-        rest = sum(result.cost for result in results.values()) - first - paid
-        left = f", about {passed * rest / paid / 60:.1f} min left" if paid > 0 else ""
-        print(f"  {len(done)} of {len(results)}{left}; now {now.get('what', 'starting')}", file=stream, flush=True)
+        done = [result for result in todo if result.done or (result.kind != "study" and result.there())]
+        passed, paid = time.monotonic() - started, sum(result.cost for result in done)
+        left = f", about {passed * (total - paid) / paid / 60:.1f} min left" if paid > 0 else ""
+        print(f"  {len(done)} of {len(todo)}{left}; now {now.get('what', 'starting')}", file=stream, flush=True)
 
 
 def compute(labs: list[Lab], settings: Iterable[str], count: int, quiet: bool = False) -> list[Result]:
@@ -251,13 +250,16 @@ def compute(labs: list[Lab], settings: Iterable[str], count: int, quiet: bool = 
     todo = missing(results)
     if not quiet:
         print(f"{len(results) - len(todo)} of {len(results)} results are there, {len(todo)} to compute", flush=True)
+        for setting in settings:
+            if labs[0].at(setting).profile.stand_in and labs[0].profile.name != "smoke":
+                print(f"  {setting}: the data set is not here, so a STAND-IN takes its place; no claim is tested on it", flush=True)
     if not todo:
         return []
     for lab in labs:
         lab.budget.waits = lab.progress = False
         for setting in settings:
             lab.at(setting).progress = False
-    reporter = threading.Thread(target=progress, args=(results, now, stop), daemon=True)
+    reporter = threading.Thread(target=progress, args=(todo, now, stop), daemon=True)
     helpers = Helpers(min(count, len(todo)) - 1)
     try:
         if not quiet:
