@@ -106,7 +106,9 @@ def test_old_outcomes_get_the_weights_that_their_store_had(exported, tmp_path):
     weights = content["meta"].pop("weights")
     path.write_text(json.dumps(content))
     found = Evidence(export.export([lab], tmp_path / "again"))
-    assert found.entry("outcomes", lab.outcome_key("X", "curve"))["meta"]["weights"] == weights
+    meta = found.entry("outcomes", lab.outcome_key("X", "curve"))["meta"]
+    assert meta["weights"] == weights and meta["weights_inferred"]
+    assert "weights_inferred" not in found.entry("outcomes", lab.outcome_key("X", "white-box"))["meta"]
     committed = Evidence(ROOT / "results" / "laptop" / "evidence")
     assert all(committed.entry("outcomes", key)["meta"]["weights"] for key in committed.keys("outcomes"))
 

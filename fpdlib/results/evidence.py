@@ -40,7 +40,8 @@ outcomes = pd.read_parquet("outcomes-table1.parquet")  # a row an attacked image
 An outcome has, per image: `index` in the test set, `label`, `eps` (pixel units), `clean_prediction` and `adversarial_prediction` of the
 deployed network (-1: not a number), `linf` and `l2` of the perturbation, `loss`, `gradient_is_zero`, `float64_prediction` (-1: not
 finite; -2: not asked) and `broken`. Provenance (code, libraries, hardware, threads, time), the SHA-256 of the attacked weights and the
-attack with all its parameters are in `meta`.
+attack with all its parameters are in `meta`; where `weights_inferred` is true, the outcome did not record the weights, and the SHA-256
+is that of the network beside it in the same store.
 
 Images: MNIST (CC BY-SA 3.0), Caltech-101 (CC BY 4.0); these files hold predictions, pictures of a few images, and no other pixels.
 """

@@ -19,7 +19,8 @@ def export(labs: list[Lab], out: Path) -> Path:
 
     def add(kind: str, key: str, result: plan.Result, what: str = "") -> None:
         entry = store.entry(kind, key)
-        if kind == "outcomes" and "weights" not in entry["meta"]:  # from before outcomes named them; the store had no others
+        if kind == "outcomes" and "weights" not in entry["meta"]:  # from before outcomes named them: their store's network, inferred
+            entry["meta"]["weights_inferred"] = True
             entry["meta"]["weights"] = store.entry("networks", entry["meta"]["network"])["sha256"].get("model.safetensors", "")
         rows.append({"kind": kind, "key": key, "setting": result.setting, "network": result.name, "seed": result.seed,
                      "what": what or result.what, "meta": json.dumps(entry["meta"]),
