@@ -246,6 +246,12 @@ def test_what_is_left_out_is_named(tmp_path, monkeypatch):
     assert "Left out, since outcomes are missing: F." in tables.caption([lab])
 
 
+def test_a_caption_names_only_seeds_that_are_there(tmp_path):
+    """Of laptop's Table 2 only seed 0 is committed."""
+    labs = [Lab("laptop", seed, "cpu", tmp_path, setting="table2", stored_only=True) for seed in (0, 1, 2)]
+    assert "seeds 0;" in tables.caption(labs) and "seeds 0;" in tables.caption(labs[:1])
+
+
 def test_a_page_includes_the_files_that_it_names(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("a\n<!-- begin missing.md -->\n<!-- end -->\n")

@@ -138,10 +138,11 @@ def caption(labs: list[Lab]) -> str:
     mark = "STAND-IN images, not comparable with the paper: " if profile.stand_in else ""
     gone = [name for name in labs[0].networks if absent(labs, name)]
     left_out = f" Left out, since outcomes are missing: {', '.join(gone)}." if gone else ""
+    there = [lab for lab in labs if any(not lab.missing([name]) for name in lab.networks)] or labs
     counts = sorted({spec.images for spec in profile.attacks.values()})
     return (
         f"{mark}profile {profile.name}, {profile.dataset}, {profile.network.backbone} family at {profile.network.image_size} "
-        f"pixels, seeds {', '.join(str(lab.seed) for lab in labs)}; accuracy in percent with Wilson 95 % intervals, n = "
+        f"pixels, seeds {', '.join(str(lab.seed) for lab in there)}; accuracy in percent with Wilson 95 % intervals, n = "
         f"{counts[0]} to {counts[-1]} test images by cost of the attack (in the CSV); cells are paper / published / "
         f"current. {notes(profile)}{left_out}"
     )
