@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
@@ -24,9 +24,11 @@ PROTOCOLS = {"published": "softmax", "current": "deployed", "sound-pgd": "pre-sq
 
 
 class Method(Protocol):
-    """What every method has: the norm of its radius, the view it differentiates, and its attempts."""
+    """What every method has: the norm of its radius, the view it differentiates, its attempts, and a version that is raised when
+    what they compute changes on purpose (part of the key)."""
 
     norm: str
+    version: ClassVar[int]
 
     def sees(self, protocol: str) -> str: ...
 
@@ -48,6 +50,7 @@ class PGD:
 
     stages: tuple[tuple[int, float | None, int], ...]
     norm: str = "linf"
+    version: ClassVar[int] = 1
 
     def __post_init__(self):
         choose("norm", self.norm, NORMS)
@@ -82,6 +85,7 @@ class TargetedMargin:
     steps: int = 100
     targets: int = 9
     norm: str = "linf"
+    version: ClassVar[int] = 1
 
     def sees(self, protocol: str) -> str:
         return logit_view(protocol)
@@ -101,6 +105,7 @@ class ART:
     name: str
     norm: str
     parameters: tuple[tuple[str, object], ...] = ()
+    version: ClassVar[int] = 1
 
     def __post_init__(self):
         choose("ART attack", self.name, ART_ATTACKS)
@@ -120,6 +125,7 @@ class ART010:
     norm: str
     steps: int = 0
     step_size: float = 0.0
+    version: ClassVar[int] = 1
 
     def __post_init__(self):
         choose("ART 0.10 attack", self.name, ("linf-cw", "l2-deepfool", "l2-pgd"))
@@ -143,6 +149,7 @@ class Foolbox:
     name: str
     norm: str
     parameters: tuple[tuple[str, object], ...] = ()
+    version: ClassVar[int] = 1
 
     def __post_init__(self):
         choose("foolbox attack", self.name, ("l2-cw", "l2-deepfool", "linf-deepfool"))
@@ -163,6 +170,7 @@ class AutoAttack:
     iterations: int = 100
     queries: int = 5000
     targets: int = 9
+    version: ClassVar[int] = 1
 
     def __post_init__(self):
         for name in self.attacks:
@@ -182,6 +190,7 @@ class Chain:
     """Methods of one norm after each other, each on what the ones before it left standing: the worst case per example."""
 
     methods: tuple[Method, ...]
+    version: ClassVar[int] = 1
 
     def __post_init__(self):
         if len({method.norm for method in self.methods}) != 1:

@@ -17,7 +17,8 @@ Success is always judged on the deployed output, and only within epsilon; where 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import ClassVar
 
 from fpdlib.attacks.methods import PROTOCOLS, Method
 from fpdlib.errors import FPDError, choose
@@ -34,7 +35,7 @@ class AttackSpec:
     surrogate: None (white-box), the labels on which a three-layer fully connected substitute is trained for this
     network (Sec. 4.1: 'oracle', the target's answers as in Papernot et al. 2017, or 'true'), or 'setting/network' for another
     trained network of the same profile (Table 3).
-    surrogate_epochs: how long such a substitute is trained.
+    surrogate_epochs, surrogate_width: how long such a substitute is trained, and how wide it is.
     space: 'network' perturbs the resized three-channel image (the paper), 'native' the dataset's own pixels.
     images: how many test images, of a fixed seeded order or, with order 'file', the first of the test set (Tables 2 to 4 were
     most likely measured on the first 100). batch_size: images attacked at once. overflow: what an output that is not a number
@@ -43,7 +44,7 @@ class AttackSpec:
 
     name: str
     protocol: str
-    method: Method = field(metadata={"hashed_as": "pgd"})
+    method: Method
     eps: tuple[float, ...] = (0.3,)
     surrogate: str | None = None
     space: str = "network"
@@ -51,7 +52,9 @@ class AttackSpec:
     batch_size: int = 100
     order: str = "seeded"
     surrogate_epochs: int = 5
-    overflow: str = field(default="confirmed", metadata={"unnamed": "broken"})
+    surrogate_width: int = 200
+    overflow: str = "confirmed"
+    version: ClassVar[int] = 1  # of how attacks are run and judged, whatever the method (see `keys`)
 
     def __post_init__(self):
         choose("protocol", self.protocol, PROTOCOLS)
@@ -66,8 +69,9 @@ class AttackSpec:
                 f"attack {self.name!r}: eps is {self.eps!r}; accepted: ascending radii in pixel units, 0 to {top:g} for "
                 f"{self.norm}."
             )
-        if self.images < 1 or self.batch_size < 1 or self.surrogate_epochs < 1:
-            raise FPDError(f"attack {self.name!r}: images, batch_size and surrogate_epochs must be at least 1.")
+        for name in ("images", "batch_size", "surrogate_epochs", "surrogate_width"):
+            if getattr(self, name) < 1:
+                raise FPDError(f"attack {self.name!r}: {name} is {getattr(self, name)!r}; accepted: at least 1.")
         if self.surrogate and self.space == "native":
             raise FPDError(f"attack {self.name!r}: a surrogate sees network inputs; use space='network'.")
 

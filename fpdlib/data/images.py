@@ -8,6 +8,8 @@ the model instead, so that the same attack can be stated on the original pixels.
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +59,15 @@ class Splits:
     train: Images
     held_out: Images
     test: Images
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Of all pixels and labels as the network gets them, and in native size."""
+        digest = hashlib.sha256()
+        for part in (self.train, self.held_out, self.test):
+            for tensor in (part.pixels, part.labels, part.native):
+                digest.update(tensor.cpu().contiguous().numpy())
+        return digest.hexdigest()
 
 
 class NativeInput(nn.Module):

@@ -9,8 +9,7 @@ measured on that view means nothing; passing all proves nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -42,7 +41,7 @@ class DiagnosisSpec:
     queries: int = 5000
     planted: int = 20
     grid: int = 21
-    overflow: str = field(default="confirmed", metadata={"unnamed": "broken"})
+    overflow: str = "confirmed"
 
 
 def line(
@@ -321,18 +320,9 @@ def landscape(bench: Bench, outputs: str, number: int = 0) -> pd.DataFrame:
     return pd.DataFrame({k: v.cpu().numpy() for k, v in columns.items()}).assign(outputs=outputs)
 
 
-DIAGNOSES = {
-    "smoke": DiagnosisSpec(images=10, steps=10, restarts=2, draws=20, queries=50, planted=5, grid=9),
-    "laptop": DiagnosisSpec(
-        images=100, steps=100, restarts=5, draws=1000, queries=2000, overflow="broken"
-    ),  # as committed
-    "paper-short": DiagnosisSpec(images=200),
-    "paper": DiagnosisSpec(images=1000, planted=100, grid=41),
-}
-
-
-def diagnose(model: nn.Module, test, spec: DiagnosisSpec, seed: int, surrogate: nn.Module | None = None,
-             progress: Callable[[str], None] = lambda _: None) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
+def diagnose(
+    model: nn.Module, test, spec: DiagnosisSpec, seed: int, surrogate: nn.Module | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """All checks of one network on its first correctly classified test images, and the loss landscape around the first.
 
     surrogate: another trained network for the transfers. Raises FPDError if the network classifies no image correctly.
@@ -346,15 +336,9 @@ def diagnose(model: nn.Module, test, spec: DiagnosisSpec, seed: int, surrogate: 
             "the network classifies none of the test images correctly, so there is nothing to diagnose; train it longer."
         )
     bench = Bench(model, test.batch(index), test.labels[index], spec, seed)
-    lines: list[dict] = []
-    parts = {
-        "saturation": lambda: saturation(bench), "symptoms": lambda: symptoms(bench, surrogate),
-        "convergence": lambda: convergence(bench), "indicators": lambda: indicators(bench, surrogate),
-        "indicators before tanh": lambda: indicators(bench, surrogate, "pre-squeeze"),
-        "active test": lambda: [*active_test(bench, "deployed"), *active_test(bench, "pre-squeeze")],
-    }  # fmt: skip
-    for name, part in parts.items():
-        progress(name)
-        lines += part()
+    lines = [
+        *saturation(bench), *symptoms(bench, surrogate), *convergence(bench), *indicators(bench, surrogate),
+        *indicators(bench, surrogate, "pre-squeeze"), *active_test(bench, "deployed"), *active_test(bench, "pre-squeeze"),
+    ]  # fmt: skip
     grids = pd.concat([landscape(bench, outputs) for outputs in ("deployed", "logits")], ignore_index=True)
     return pd.DataFrame(lines), grids

@@ -176,20 +176,19 @@ def craft(model: FPD, splits: Splits, attack: AttackSpec, seed: int) -> tuple[Te
     return torch.cat(images), counts | {"source_right": right}
 
 
-def train_surrogate(model: FPD, splits: Splits, labels: str, seed: int, epochs: int = 5) -> tuple[Surrogate, float]:
-    """The three-layer substitute of Sec. 4.1 for one target network, trained on the training images.
-
-    labels: 'oracle' (the target's predictions on them) or 'true'. Returns it with its test accuracy.
-    """
+def train_surrogate(model: FPD, splits: Splits, attack: AttackSpec, seed: int) -> tuple[Surrogate, float]:
+    """The three-layer substitute of Sec. 4.1 for one target network, trained on the training images as the attack says: on the
+    target's predictions ('oracle') or the true labels. Returns it with its test accuracy."""
     images = splits.train
     device = images.labels.device
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        surrogate = Surrogate(3 * model.spec.image_size**2, model.spec.num_classes).to(device)
-    y = images.labels if labels == "true" else predict_all(model, images)
+        width = attack.surrogate_width
+        surrogate = Surrogate(3 * model.spec.image_size**2, model.spec.num_classes, width).to(device)
+    y = images.labels if attack.surrogate == "true" else predict_all(model, images)
     answered = (y >= 0).nonzero().flatten()  # an output that is not a number teaches nothing
     optimizer = torch.optim.Adam(surrogate.parameters(), 1e-3)
-    for epoch in range(epochs):
+    for epoch in range(attack.surrogate_epochs):
         order = answered[torch.randperm(len(answered), generator=generator("cpu", seed, epoch)).to(device)]
         for part in order.split(100) if len(order) else ():
             loss = F.cross_entropy(surrogate(images.batch(part)), y[part])

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -24,6 +25,7 @@ class AnchorSpec:
     kind: str = "wong"
     num_classes: int = 10
     image_size: int = 28
+    version: ClassVar[int] = 1
 
     def __post_init__(self):
         choose("kind", self.kind, ("wong", "madry"))

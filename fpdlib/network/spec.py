@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -11,6 +11,10 @@ from fpdlib.errors import FPDError, choose
 ACTIVATIONS = {"relu": nn.ReLU, "elu": nn.ELU}  # ELU with alpha = 1 (Sec. 3.3, last paragraph)
 DENOISERS = ("plain", "bottleneck", "xie")
 BACK_INPUTS = ("restored", "average", "flip", "middle")
+
+
+# What each module computes, counted: raised when it changes on purpose, and in the key of every network that has the module.
+VERSIONS = {"denoising": 1, "decoder": 1, "fpd": 1}
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,12 @@ class NetworkSpec:
     dropout: float = 0.0
     similarity: str = "dot"
     sharing: str = "shared"
-    initialisation: str = field(default="released", metadata={"unnamed": "pytorch"})
+    initialisation: str = "released"
+
+    @property
+    def versions(self) -> dict[str, int]:
+        has = {"denoising": bool(self.inner) or self.back_input == "middle", "decoder": self.restoration, "fpd": True}
+        return {module: number for module, number in VERSIONS.items() if has[module]}
 
     def __post_init__(self):
         choose("denoiser", self.denoiser, DENOISERS)

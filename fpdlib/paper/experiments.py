@@ -11,9 +11,10 @@ import pandas as pd
 
 from fpdlib.attacks.spec import AttackSpec
 from fpdlib.errors import choose
+from fpdlib.evaluation.diagnostics import DiagnosisSpec
 from fpdlib.network.reference import AnchorSpec
 from fpdlib.network.spec import NetworkSpec
-from fpdlib.paper.suites import table1_suite
+from fpdlib.paper.suites import LAPTOP_SCALE, PAPER_SCALE, SHORT_SCALE, SMOKE_SCALE, Scale, table1_suite
 from fpdlib.training.adversarial import FAST, MADRY, PAPER_FGSM, PAPER_PGD, Adversary
 from fpdlib.training.algorithm1 import Recipe, paper_recipe
 
@@ -25,7 +26,8 @@ class Profile:
     """One scale of the same experiment. `smoke` and `laptop` use the bundled images, so they need no network.
 
     recipe: what this scale changes of Algorithm 1's recipe (length and step size of training, nothing of its logic).
-    attacks: the table's suite with this scale's image counts. seeds: what a plain run computes.
+    attacks: Table 1's suite with this scale's image counts; scale, diagnosis: what the other suites and the studies take.
+    seeds: what a plain run computes.
     setting: which of the paper's tables and data sets this is ('table1', and `settings.SETTINGS`).
     hardening, adversaries: what adversarial training changes of the recipe, and the attacks it trains against.
     stand_in: the images are not those of the paper's data set; no number of it is comparable, no claim is tested.
@@ -39,6 +41,8 @@ class Profile:
     network: NetworkSpec
     recipe: dict
     attacks: dict[str, AttackSpec]
+    scale: Scale
+    diagnosis: DiagnosisSpec = field(default_factory=DiagnosisSpec)
     seeds: tuple[int, ...] = (0,)
     clean_floor: float = MNIST_FLOOR
     setting: str = "table1"
@@ -80,6 +84,7 @@ PROFILES = {
             "mnist-sample", SMALL, SHORT | {"epochs": 1, "images": 2000},
             table1_suite(images=30, sound_images=20, steps=10, restarts=2, rungs=RUNGS, rung_steps=8, batch_size=30,
                          surrogate_epochs=1),
+            SMOKE_SCALE, DiagnosisSpec(images=10, steps=10, restarts=2, draws=20, queries=50, planted=5, grid=9),
             hardening=HARDENING | {"epochs": 1, "images": 1500},
             adversaries={"fgsm": QUICK_FGSM, "pgd": replace(QUICK_PGD, steps=3)}, threads=1,
         ),
@@ -88,6 +93,7 @@ PROFILES = {
             # its committed networks were trained before the released initialisation was known
             "mnist-sample", replace(SMALL, initialisation="pytorch"), SHORT | {"epochs": 10},
             table1_suite(images=500, sound_images=200, steps=100, restarts=10, rungs=RUNGS, rung_steps=40, batch_size=250),
+            LAPTOP_SCALE, DiagnosisSpec(images=100, steps=100, restarts=5, draws=1000, queries=2000, overflow="broken"),
             hardening=HARDENING | {"epochs": 15}, adversaries={"fgsm": QUICK_FGSM, "pgd": QUICK_PGD}, seeds=(0, 1, 2),
             overflow="broken", threads=1,  # as its committed outcomes have it
         ),
@@ -95,6 +101,7 @@ PROFILES = {
             "paper-short", "one GPU, half an hour: the paper's backbone, size and images, few epochs",
             "mnist", RESNET101, {"schedule": "one-cycle", "epochs": 2, "precision": "bfloat16"},
             table1_suite(images=1000, sound_images=500, steps=100, restarts=10, rungs=RUNGS, rung_steps=20, batch_size=500),
+            SHORT_SCALE, DiagnosisSpec(images=200),
             hardening={"epochs": 1, "lr": 1e-3}, adversaries={"fgsm": QUICK_FGSM, "pgd": QUICK_PGD},
         ),
         Profile(
@@ -102,6 +109,7 @@ PROFILES = {
             "mnist", RESNET101, {"precision": "bfloat16"},
             table1_suite(images=10000, sound_images=10000, steps=100, restarts=10, rungs=RUNGS, rung_steps=100,
                          batch_size=1000),
+            PAPER_SCALE, DiagnosisSpec(images=1000, planted=100, grid=41),
             seeds=(0, 1, 2), adversaries=PAPER_ADVERSARIES,
         ),
     )

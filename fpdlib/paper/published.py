@@ -29,6 +29,11 @@ def load(table: str | int | None = None) -> pd.DataFrame:
     return frame if table is None else frame[frame["table"] == str(table)].reset_index(drop=True)
 
 
+def claims() -> pd.DataFrame:
+    """Every claim of the paper: id, place, the claim, its test, and what it compares."""
+    return pd.read_csv(FOLDER / "claims.csv", keep_default_na=False)
+
+
 def value(table, network: str, attack: str, section: str | None = None, metric: str = "accuracy") -> float:
     """One printed number. Raises KeyError if the paper does not print exactly one such number."""
     frame = load(table)

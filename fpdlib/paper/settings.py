@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pandas as pd
+
 from fpdlib.attacks.spec import AttackSpec
 from fpdlib.data.datasets import DATASETS
 from fpdlib.errors import choose
+from fpdlib.evaluation import studies
 from fpdlib.network.reference import AnchorSpec
-from fpdlib.paper.experiments import FAMILIES, HARDENING, RESNET101, SHORT, SMALL, Profile, get_profile, variants_of
+from fpdlib.network.spec import NetworkSpec
+from fpdlib.paper.experiments import (
+    FAMILIES,
+    HARDENING,
+    RESNET101,
+    SHORT,
+    SMALL,
+    TABLE1,
+    Profile,
+    explored,
+    get_profile,
+    variants_of,
+)
 from fpdlib.paper.suites import (
     BACKBONES,
     EPS_SVHN,
@@ -17,7 +32,6 @@ from fpdlib.paper.suites import (
     NETWORKS,
     PGD_SVHN,
     PUBLISHED,
-    SCALES,
     TABLE1_PGD,
     caltech_suite,
     protocol_suite,
@@ -49,7 +63,6 @@ PAPER_BACKBONES = {
     "resnet50": replace(RESNET101, backbone="resnet50"),
     "resnext50": replace(RESNET101, backbone="resnext50_32x4d"),
 }
-STAND_INS = {"svhn": "svhn-stand-in", "caltech101": "caltech101-sample", "caltech256": "caltech101-sample"}
 SETTINGS = (
     "table1", "protocols", "table2", *(f"svhn-{backbone}" for backbone in BACKBONES),
     *(f"transfer-{backbone}" for backbone in BACKBONES), "caltech101", "caltech256",
@@ -60,65 +73,76 @@ QUICK_PGD_SVHN = Adversary("pgd", EPS_SVHN, 5, 2 / 256)
 FLOORS = {"svhn": 0.90, "caltech101": 0.50, "caltech256": 0.25}
 
 
-def setting(profile: str, name: str, stand_in: bool = False) -> Profile:
-    """One of the paper's experiments at a profile's scale; with `stand_in` on the bundled images instead of its data set.
+def setting(profile: str | Profile, name: str) -> Profile:
+    """One of the paper's experiments at a profile's scale.
 
     name: 'table1'; 'protocols' (its white-box point in all three); 'table2' (MNIST); 'svhn-resnet101', 'svhn-resnet50',
     'svhn-resnext50' (Table 4); 'transfer-...' (the same networks as targets of Table 3); 'caltech101'; 'caltech256'; 'beyond' (what
-    the text claims and no table shows); 'families' (five other CNNs); 'anchor'
-    (known answers). Raises FPDError for any other.
+    the text claims and no table shows); 'families' (five other CNNs); 'anchor' (known answers). Raises FPDError for any other.
+    The profile, never what a disk holds, says whether images are the data set's own or the bundled stand-in's.
     """
-    base = get_profile(profile)
+    base = get_profile(profile) if isinstance(profile, str) else profile
     choose("setting", name, SETTINGS)
-    scale = SCALES[profile]
-    if name == "table1":
-        return base
-    if name == "table2":
-        attacks = suite(tuple(PUBLISHED), 0.3, L2_MNIST, scale, surrogates=("table2/ReLU", "table2/F"))
-        return replace(base, attacks=attacks, setting=name)
-    if name == "protocols":
-        return replace(base, attacks=protocol_suite(base.attacks, scale), setting=name)
-    if name == "anchor":
-        full = profile != "smoke"
-        images = {"smoke": 20, "laptop": 1000}.get(profile, 10_000)
-        known = AttackSpec("sound-linf", "sound", sound("linf", 0.3, scale), (0.3,), space="native", images=images,
-                           batch_size=min(scale.batch, 250))  # fmt: skip
-        published = AttackSpec("linf-pgd", "published", TABLE1_PGD, space="native", images=images, batch_size=100)
-        return replace(
-            base, dataset="mnist" if full else "mnist-sample", network=AnchorSpec(), setting=name,
-            attacks={"published/linf-pgd": published, "sound/linf": known},
-        )  # fmt: skip
-    if name in ("beyond", "families"):
-        attacks = {key: base.attacks[key] for key in ("white-box", "sound-pgd", "curve")}
-        attacks["current"] = protocol_suite(base.attacks, scale)["current"]
-        few = {"smoke": 10, "laptop": 100} if name == "families" else {"smoke": 30}  # ten networks, some of them slow
-        attacks = {
-            key: replace(spec, images=min(spec.images, few.get(profile, spec.images))) for key, spec in attacks.items()
-        }
-        short = {"smoke": {"images": 1000}, "laptop": {"epochs": 3}}.get(profile, {}) if name == "families" else {}
-        return replace(base, attacks=attacks, recipe=base.recipe | short, setting=name)
-    family, _, backbone = name.replace("transfer", "svhn").partition("-")
-    small = profile in ("smoke", "laptop")
-    # two processors afford real photographs at 64 pixels; SVHN's real images go with the paper's networks
-    own = {"caltech101": "caltech101"} if profile == "laptop" else {} if small else {family: family}
-    dataset = STAND_INS[family] if stand_in else own.get(family, STAND_INS[family])
-    if family == "svhn":
-        network = (SMALL_BACKBONES if small else PAPER_BACKBONES)[backbone]
-        attacks = suite(("linf-fgsm", "linf-pgd", "linf-cw", "l2-cw", "l2-deepfool"), EPS_SVHN, L2_SVHN, scale, PGD_SVHN,
-                       natives=profile != "smoke")  # fmt: skip
-        if name.startswith("transfer"):
-            attacks = transfer_suite(scale)
-    else:
-        size = {"smoke": 32, "laptop": 64}.get(profile, 224)
-        network = replace(SMALL if small else RESNET101, image_size=size)
-        attacks = caltech_suite(scale)
-    attacks = {key: replace(spec, images=min(spec.images, DATASETS[dataset].test)) for key, spec in attacks.items()}
-    network = replace(network, num_classes=DATASETS[dataset].classes, initialisation=base.network.initialisation)
+    family, _, backbone = name.partition("-")
+    builders = {"table1": lambda: base, "anchor": lambda: anchor(base), "beyond": lambda: beyond(base, name),
+                "families": lambda: beyond(base, name), "svhn": lambda: svhn(base, backbone),
+                "transfer": lambda: replace(svhn(base, backbone), attacks=transfer_suite(base.scale)),
+                "caltech101": lambda: caltech(base, name), "caltech256": lambda: caltech(base, name),
+                "protocols": lambda: replace(base, attacks=protocol_suite(base.attacks, base.scale)),
+                "table2": lambda: replace(base, attacks=suite(tuple(PUBLISHED), 0.3, L2_MNIST, base.scale,
+                                                              surrogates=("table2/ReLU", "table2/F")))}  # fmt: skip
+    made = builders[family]()
+    count = DATASETS[made.dataset].test
+    attacks = {key: replace(spec, images=min(spec.images, count)) for key, spec in made.attacks.items()}
+    return replace(made, setting=name, attacks=attacks, stand_in=DATASETS[made.dataset].stand_in)
+
+
+def anchor(base: Profile) -> Profile:
+    """Known answers: two small CNNs on 28 x 28 pixels."""
+    images = {"smoke": 20, "laptop": 1000}.get(base.name, 10_000)
+    known = AttackSpec("sound-linf", "sound", sound("linf", 0.3, base.scale), (0.3,), space="native", images=images,
+                       batch_size=min(base.scale.batch, 250))  # fmt: skip
+    published = AttackSpec("linf-pgd", "published", TABLE1_PGD, space="native", images=images, batch_size=100)
+    return replace(base, dataset="mnist" if base.name != "smoke" else "mnist-sample", network=AnchorSpec(),
+                   attacks={"published/linf-pgd": published, "sound/linf": known})  # fmt: skip
+
+
+def beyond(base: Profile, name: str) -> Profile:
+    """What the text claims and no table shows: on F ('beyond'), and around ten other CNNs, some of them slow ('families')."""
+    attacks = {key: base.attacks[key] for key in ("white-box", "sound-pgd", "curve")}
+    attacks["current"] = protocol_suite(base.attacks, base.scale)["current"]
+    few = {"smoke": 10, "laptop": 100} if name == "families" else {"smoke": 30}
+    attacks = {
+        key: replace(spec, images=min(spec.images, few.get(base.name, spec.images))) for key, spec in attacks.items()
+    }
+    short = {"smoke": {"images": 1000}, "laptop": {"epochs": 3}}.get(base.name, {}) if name == "families" else {}
+    return replace(base, attacks=attacks, recipe=base.recipe | short)
+
+
+def svhn(base: Profile, backbone: str) -> Profile:
+    """Tables 3 and 4. SVHN's real images go with the paper's networks; two processors get the stand-in."""
+    small = base.name not in ("paper-short", "paper")
+    attacks = suite(("linf-fgsm", "linf-pgd", "linf-cw", "l2-cw", "l2-deepfool"), EPS_SVHN, L2_SVHN, base.scale, PGD_SVHN,
+                    natives=base.name != "smoke")  # fmt: skip
+    network = (SMALL_BACKBONES if small else PAPER_BACKBONES)[backbone]
+    return elsewhere(base, "svhn-stand-in" if small else "svhn", network, attacks)
+
+
+def caltech(base: Profile, name: str) -> Profile:
+    """Sec. 4.2 'On CALTECH'. Two processors afford Caltech-101's real photographs at 64 pixels."""
+    small = base.name not in ("paper-short", "paper")
+    real = not small or (base.name, name) == ("laptop", "caltech101")
+    network = replace(SMALL if small else RESNET101, image_size={"laptop": 64}.get(base.name, 32 if small else 224))
+    return elsewhere(base, name if real else "caltech101-sample", network, caltech_suite(base.scale))
+
+
+def elsewhere(base: Profile, dataset: str, network: NetworkSpec, attacks: dict[str, AttackSpec]) -> Profile:
+    """The profile on another data set than MNIST."""
+    family = dataset.split("-")[0]
     return replace(
-        base, dataset=dataset, network=network, attacks=attacks,
-        recipe=recipes(profile, family), hardening=hardening(profile),
-        adversaries={"pgd": QUICK_PGD_SVHN if profile != "paper" else PAPER_PGD_SVHN}, setting=name,
-        clean_floor=FLOORS[dataset.split("-")[0]], stand_in=DATASETS[dataset].stand_in,
+        base, dataset=dataset, attacks=attacks, recipe=recipes(base.name, family), hardening=hardening(base.name),
+        network=replace(network, num_classes=DATASETS[dataset].classes, initialisation=base.network.initialisation),
+        adversaries={"pgd": QUICK_PGD_SVHN if base.name != "paper" else PAPER_PGD_SVHN}, clean_floor=FLOORS[family],
     )  # fmt: skip
 
 
@@ -156,3 +180,56 @@ def networks_of(name: str) -> tuple[str, ...]:
         "families": tuple(f"{cnn} {kind}" for cnn in FAMILIES for kind in ("O", "F")),
         "anchor": ("CNN (fast AT)", "CNN (fast AT, 30 epochs)"),
     }[family]
+
+
+# What the command line and notebooks call a part of the plan -> its settings.
+TABLES = {
+    "table1": ("table1", "protocols"), "table2": ("table2",), "table3": tuple(f"transfer-{b}" for b in BACKBONES),
+    "table4": tuple(f"svhn-{b}" for b in BACKBONES), "caltech": ("caltech101", "caltech256"), "text": ("beyond", "families"),
+    "known-answer": ("anchor",),
+}  # fmt: skip
+
+
+def rows_of(name: str, variant: str) -> tuple[str, ...]:
+    """The printed rows that a variant stands for in a setting; its own name where the paper prints none."""
+    if name in ("table1", "protocols"):
+        return tuple(row.name for row in TABLE1 if variant in row.variants)
+    return tuple(row for row, meant in NETWORKS.items() if meant == variant) or (variant,)
+
+
+def studies_of(here: Profile) -> list[tuple[studies.Study, str, tuple[str, ...]]]:
+    """(study, variant, the variants whose checkpoints it needs besides) of a setting."""
+    images, attacks = here.scale.study, here.attacks
+    if here.setting == "table2":
+        diagnosis = studies.Diagnosis(here.diagnosis)
+        worst = attacks["sound/linf"]
+        overflow = studies.Overflow(replace(worst, images=min(worst.images, 200), overflow="confirmed"))
+        return [
+            *((diagnosis, name, () if name == "ReLU" else ("ReLU",)) for name in ("ReLU", "F", "F_PGD")),
+            *((overflow, name, ()) for name in ("ReLU", "F")),
+            (studies.Restoration(attacks["published/linf-pgd"]), "F", ()), (studies.Filter(images), "F", ()),
+        ]  # fmt: skip
+    if here.setting == "svhn-resnet101":
+        return [(studies.Restoration(attacks["published/linf-pgd"]), "F", ())]
+    if here.setting == "table1":
+        return [(studies.Smoothness(images), name, ()) for name in ("ReLU", "ELU", "ELU+Tanh")]
+    if here.setting == "beyond":
+        return [(studies.Neighbourhood(images), name, ()) for name in ("F", "F (no noise)", "ReLU")]
+    return []
+
+
+def read_by(claim: pd.Series) -> tuple[tuple[str, ...], tuple[str, ...], str]:
+    """What a claim reads: settings, variants, and the study if it is about one ('' else); nothing if it is about printed numbers."""
+    test, name = claim["test"], claim["setting"]
+    study = test if test in ("restoration", "smoothness", "neighbourhood", "filter") else ""
+    if test == "exploration":
+        pairs = explored(claim["better"]).pairs
+        return ("table1", "protocols"), tuple(dict.fromkeys(one for pair in pairs for one in pair)), ""
+    if not name or test == "less":
+        return (), (), ""
+    if test == "restoration":
+        return (name,), ("F",), study
+    if test == "families":
+        return (name,), networks_of(name), ""
+    named = (NETWORKS.get(claim[part], claim[part]) for part in ("better", "worse", "where"))
+    return (name,), tuple(one for one in named if one in networks_of(name)), study

@@ -48,7 +48,7 @@ CURRENT: dict[str, Method] = PUBLISHED | {
 
 @dataclass(frozen=True)
 class Scale:
-    """How many images and steps a profile affords: cheap attacks, ART's C&W-L2 and DeepFool, its C&W-Linf, the sound chain."""
+    """How many images and steps a profile affords: cheap attacks, ART's C&W-L2 and DeepFool, its C&W-Linf, the sound chain, studies."""
 
     cheap: int
     costly: int
@@ -59,14 +59,13 @@ class Scale:
     restarts: int = 10
     queries: int = 5000
     iterations: int = 100
+    study: int = 1000
 
 
-SCALES = {
-    "smoke": Scale(30, 10, 10, 20, 30, steps=10, restarts=1, queries=50, iterations=5),
-    "laptop": Scale(200, 50, 20, 100, 100),
-    "paper-short": Scale(1000, 100, 50, 200, 200),
-    "paper": Scale(10_000, 1000, 1000, 1000, 500),
-}
+SMOKE_SCALE = Scale(30, 10, 10, 20, 30, steps=10, restarts=1, queries=50, iterations=5, study=50)
+LAPTOP_SCALE = Scale(200, 50, 20, 100, 100, study=500)
+SHORT_SCALE = Scale(1000, 100, 50, 200, 200)
+PAPER_SCALE = Scale(10_000, 1000, 1000, 1000, 500, study=10_000)
 
 
 def sound(norm: str, eps: float, scale: Scale) -> Chain:

@@ -1,24 +1,13 @@
-"""From outcomes to what a reader sees: measures, verdicts, claims, tables, figures, the front page, and how a notebook starts.
+"""From evidence to what a reader sees: measures, verdicts, claims, tables, figures, the answer, and how a notebook starts.
 
-May import: everything below.
+May import: everything below. Nothing here computes a result: all are functions of `results.Evidence`.
 """
 
-from fpdlib.report.explorations import (
-    caption,
-    comparisons,
-    curve_points,
-    finding,
-    notes,
-    plot_curves,
-    plot_restored,
-    plot_training,
-    protocol_table,
-    readable,
-    table1,
-    verdict_table,
-)  # fmt: skip
+from fpdlib.report.explorations import comparisons, finding, verdict_table
+from fpdlib.report.figures import curve_points, plot_curves, plot_training
+from fpdlib.report.tables import caption, notes, protocol_table, readable, table1
 
 __all__ = [
-    "caption", "comparisons", "curve_points", "finding", "notes", "plot_curves", "plot_restored", "plot_training", "protocol_table",
-    "readable", "table1", "verdict_table",
+    "caption", "comparisons", "curve_points", "finding", "notes", "plot_curves", "plot_training", "protocol_table", "readable",
+    "table1", "verdict_table",
 ]  # fmt: skip

@@ -17,12 +17,7 @@ from fpdlib.paper import published
 from fpdlib.report import verdicts
 from fpdlib.report.measures import clean
 from fpdlib.report.verdicts import GAIN, NOT_TESTED, PROTOCOLS, Verdict, variant
-from fpdlib.results import studies
-from fpdlib.results.lab import Lab
-
-
-def load() -> pd.DataFrame:
-    return pd.read_csv(published.FOLDER / "claims.csv", keep_default_na=False)
+from fpdlib.results.evidence import Evidence
 
 
 @dataclass(frozen=True)
@@ -30,7 +25,7 @@ class Test:
     """How a claim is tested. by_protocol: its verdict depends on the attacks. trained: the networks it compares, as a function of
     the claim; if one is undertrained, nothing is decided."""
 
-    run: Callable[[list[Lab], pd.Series, str], Verdict]
+    run: Callable[[Evidence, pd.Series, str], Verdict]
     by_protocol: bool = False
     trained: Callable[[pd.Series], tuple[str, ...]] = lambda claim: ()
 
@@ -45,43 +40,36 @@ def gain(claim: pd.Series) -> float:
 
 
 TESTS = {
-    "gain": Test(lambda labs, c, p: verdicts.order(labs, c["better"], c["worse"], c["where"], p, gain(c)), True, compared),
-    "order": Test(lambda labs, c, p: verdicts.order(labs, c["better"], c["worse"], c["where"], p), True, compared),
-    "table1": Test(lambda labs, c, p: verdicts.table1_pair(labs, c["better"], c["worse"], c["where"], p), True),
-    "exploration": Test(lambda labs, c, p: verdicts.exploration(labs, c["better"], p), True),
-    "families": Test(lambda labs, c, p: verdicts.families(labs, p), True),
-    "clean": Test(lambda labs, c, p: verdicts.clean_accuracy(labs, c["better"], c["worse"]), trained=compared),
-    "cost": Test(lambda labs, c, p: verdicts.training_cost(c["better"], c["worse"])),
-    "masking": Test(lambda labs, c, p: verdicts.masking(labs, c["better"], c["worse"]), trained=compared),
-    "time": Test(lambda labs, c, p: verdicts.attack_cost(labs, c["better"], c["worse"], "multiply-accumulates"), trained=compared),
-    "time-per-cost": Test(lambda labs, c, p: verdicts.attack_cost(labs, c["better"], c["worse"], "passes"), trained=compared),
-    "between-attacks": Test(lambda labs, c, p: verdicts.between_attacks(labs, c["where"], c["better"], c["worse"]),
+    "gain": Test(lambda e, c, p: verdicts.order(e, c["better"], c["worse"], c["where"], p, gain(c)), True, compared),
+    "order": Test(lambda e, c, p: verdicts.order(e, c["better"], c["worse"], c["where"], p), True, compared),
+    "table1": Test(lambda e, c, p: verdicts.table1_pair(e, c["better"], c["worse"], c["where"], p), True),
+    "exploration": Test(lambda e, c, p: verdicts.exploration(e, c["better"], p), True),
+    "families": Test(lambda e, c, p: verdicts.families(e, p), True),
+    "clean": Test(lambda e, c, p: verdicts.clean_accuracy(e, c["better"], c["worse"]), trained=compared),
+    "cost": Test(lambda e, c, p: verdicts.training_cost(c["better"], c["worse"])),
+    "masking": Test(lambda e, c, p: verdicts.masking(e, c["better"], c["worse"]), trained=compared),
+    "time": Test(lambda e, c, p: verdicts.attack_cost(e, c["better"], c["worse"], "multiply-accumulates"), trained=compared),
+    "time-per-cost": Test(lambda e, c, p: verdicts.attack_cost(e, c["better"], c["worse"], "passes"), trained=compared),
+    "between-attacks": Test(lambda e, c, p: verdicts.between_attacks(e, c["where"], c["better"], c["worse"]),
                             trained=lambda c: (c["where"],)),
-    "restoration": Test(lambda labs, c, p: verdicts.restored(labs, c["better"], c["worse"]), trained=lambda c: ("F",)),
-    "smoothness": Test(
-        lambda labs, c, p: verdicts.studied(labs, c["better"], c["worse"], studies.smoothness, "turn", -1,
-                                   "less turning of the gradient"),
-        trained=compared,
-    ),
-    "neighbourhood": Test(
-        lambda labs, c, p: verdicts.studied(labs, c["better"], c["worse"], verdicts.stable, "stable", 1, "share of stable answers"),
-        trained=compared,
-    ),
-    "less": Test(lambda labs, c, p: verdicts.less(labs, c["better"], c["worse"], c["where"])),
-    "filter": Test(lambda labs, c, p: verdicts.filtered(labs, c["better"]), trained=compared),
-    "theorem": Test(lambda labs, c, p: verdicts.theorem_holds()),
-    "lipschitz": Test(lambda labs, c, p: verdicts.lipschitz()),
-    "arithmetic": Test(lambda labs, c, p: verdicts.arithmetic(c["where"], c["better"], c["worse"], float(c["printed"]))),
+    "restoration": Test(lambda e, c, p: verdicts.restored(e, c["better"], c["worse"]), trained=lambda c: ("F",)),
+    "smoothness": Test(lambda e, c, p: verdicts.smoother(e, c["better"], c["worse"]), trained=compared),
+    "neighbourhood": Test(lambda e, c, p: verdicts.stable(e, c["better"], c["worse"]), trained=compared),
+    "less": Test(lambda e, c, p: verdicts.less(e.profile, c["better"], c["worse"], c["where"])),
+    "filter": Test(lambda e, c, p: verdicts.filtered(e, c["better"]), trained=compared),
+    "theorem": Test(lambda e, c, p: verdicts.theorem_holds()),
+    "lipschitz": Test(lambda e, c, p: verdicts.lipschitz()),
+    "arithmetic": Test(lambda e, c, p: verdicts.arithmetic(c["where"], c["better"], c["worse"], float(c["printed"]))),
 }  # fmt: skip
 
 
-def judge(claim: pd.Series, labs: list[Lab], protocol: str) -> Verdict:
+def judge(claim: pd.Series, evidence: Evidence, protocol: str) -> Verdict:
     """The verdict of one claim under one protocol. No stand-in earns one, and no undertrained network."""
     test = TESTS[claim["test"]]
-    here = [lab.at(claim["setting"]) for lab in labs] if claim["setting"] else []
-    if here and here[0].profile.stand_in:
-        return Verdict(NOT_TESTED, reason=f"stand-in data ({here[0].profile.dataset})")
     try:
+        here = evidence.at(claim["setting"]) if claim["setting"] else evidence
+        if claim["setting"] and here.profile.stand_in:
+            return Verdict(NOT_TESTED, reason=f"stand-in data ({here.profile.dataset})")
         found = test.run(here, claim, protocol)
         weak = [name for name in test.trained(claim) if clean(here, variant(name))["undertrained"]]
     except NotComputed:
@@ -91,22 +79,17 @@ def judge(claim: pd.Series, labs: list[Lab], protocol: str) -> Verdict:
     return found
 
 
-def verify(labs: list[Lab], only: tuple[str, ...] = ()) -> pd.DataFrame:
-    """A line per claim and protocol ('any' where no attack decides); computes nothing that the store has."""
+def verify(evidence: Evidence, only: tuple[str, ...] = ()) -> pd.DataFrame:
+    """A line per claim and protocol ('any' where no attack decides)."""
     lines = []
-    for _, claim in load().iterrows():
+    for _, claim in published.claims().iterrows():
         if only and claim["id"] not in only:
             continue
         for protocol in PROTOCOLS if TESTS[claim["test"]].by_protocol else ("any",):
-            found = judge(claim, labs, protocol)
+            found = judge(claim, evidence, protocol)
             lines.append({"id": claim["id"], "place": claim["place"], "claim": claim["claim"], "protocol": protocol,
-                          "profile": labs[0].profile.name, **vars(found)})  # fmt: skip
+                          "profile": evidence.profile.name, **vars(found)})  # fmt: skip
     return pd.DataFrame(lines)
-
-
-def needed() -> tuple[str, ...]:
-    """The settings whose outcomes the claims read."""
-    return tuple(dict.fromkeys(["protocols", *(setting for setting in load()["setting"] if setting)]))
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,23 +1,50 @@
-"""How a notebook starts: check its parameters, open the lab, set up display. Works in JupyterLab and under papermill."""
+"""How a notebook starts: check its parameters, set up display. Works in JupyterLab and under papermill."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import pandas as pd
 
-from fpdlib.errors import FPDError
-from fpdlib.results.lab import Lab
+from fpdlib import data
+from fpdlib.errors import FPDError, choose
+from fpdlib.paper import FPD
+from fpdlib.paper.experiments import Profile
+from fpdlib.results import Evidence, compute, load, plan
+from fpdlib.results.inputs import device_of
 
 PARAMETERS = {"profile": str, "seed": int, "device": str, "store": str}
 
 
-def start(namespace: dict, **options) -> Lab:
-    """The lab that a notebook's parameters describe: `lab = notebook.start(globals())`.
+@dataclass(frozen=True)
+class Parameters:
+    """A notebook's parameters, and the three verbs with them."""
 
-    namespace: the notebook's globals, with profile, seed, device and store. Raises FPDError for a parameter that is
-    missing, of the wrong type or of an unknown value, and for one that papermill injected but no notebook has
-    (papermill itself only warns).
+    profile: Profile
+    seeds: tuple[int, ...]
+    device: str
+    store: str
+
+    def evidence(self, *what: str, keep: Callable[[pd.DataFrame], pd.Series] | None = None) -> Evidence:
+        """Plan (the rows that `keep` marks, default: all), compute what is missing, load what is there."""
+        rows = plan(*what, profile=self.profile, seeds=self.seeds)
+        rows = rows if keep is None else rows[keep(rows)]
+        compute(rows, self.device, self.store)
+        return load(rows, self.store)
+
+    def images(self, size: int = 32) -> data.Splits:
+        """The profile's images on the device."""
+        return data.load(self.profile.dataset, size, device_of(self.device))
+
+
+def start(namespace: dict) -> Parameters:
+    """What a notebook's parameters say: `kit = fpdlib.start(globals())`.
+
+    namespace: the notebook's globals, with profile, seed, device and store; a seed of the profile's stands for all of them.
+    Raises FPDError for a parameter that is missing, of the wrong type or of an unknown value, and for one that papermill injected
+    but no notebook has (papermill itself only warns).
     """
     accepted = ", ".join(f"{name} ({kind.__name__})" for name, kind in PARAMETERS.items())
     for name in injected(namespace.get("In", [])):
@@ -34,8 +61,13 @@ def start(namespace: dict, **options) -> Lab:
                 f"notebook parameter {name!r} is {values[name]!r} ({found}); accepted: {accepted}. "
                 "With papermill, -p converts numbers and -r keeps text."
             )
+    profile = FPD.profiles[choose("profile", values["profile"], FPD.profiles)]
+    if values["seed"] < 0:
+        raise FPDError(f"seed is {values['seed']!r}; accepted: an integer from 0.")
+    device_of(values["device"])
     pd.set_option("display.max_colwidth", None, "display.max_columns", None, "display.max_rows", 100)
-    return Lab(**values, **options)
+    seeds = profile.seeds if values["seed"] in profile.seeds else (values["seed"],)
+    return Parameters(profile, seeds, values["device"], values["store"])
 
 
 def injected(history: list[str]) -> set[str]:

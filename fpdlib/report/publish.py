@@ -1,8 +1,10 @@
-"""The results folder: tables and figures, one folder a profile, and the parts of them that pages show."""
+"""The results folder: every table and figure of a profile as files, and the parts of them that pages show."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -10,142 +12,152 @@ import pandas as pd
 
 from fpdlib.errors import FPDError
 from fpdlib.files import replace_file, writing
-from fpdlib.paper import experiments
-from fpdlib.paper.experiments import EXPLORATIONS
-from fpdlib.paper.suites import BACKBONES
-from fpdlib.report import claims, frontpage, measures, tables
-from fpdlib.report.explorations import (
-    caption,
-    comparisons,
-    curve_points,
-    plot_curves,
-    plot_restored,
-    protocol_table,
-    readable,
-    table1,
-    verdict_table,
-)
-from fpdlib.results.lab import Lab
+from fpdlib.paper.experiments import EXPLORATIONS, variants_of
+from fpdlib.report import answer, claims, explorations, figures, tables
+from fpdlib.results.evidence import Evidence
 
 
-def publish(labs: list[Lab], folder: Path) -> Path:
-    """Write Table 1's tables and figures under `folder/<profile>`; returns that folder."""
-    target, words = folder / labs[0].profile.name, caption(labs)
-    table, decided, networks = table1(labs), verdict_table(labs), experiments.variants_of()
-    write_table(target, "table1", table, readable(table), words)
-    write_table(target, "explorations", decided, decided, words)
-    ordered = frontpage.explorations(labs)
-    write_table(target, "order", ordered, frontpage.narrow(ordered), frontpage.scale(labs))
-    save_figure(target, "order", frontpage.plot_explorations(ordered, frontpage.scale(labs, brief=True)))
-    pairs = pd.concat([comparisons(labs, e) for e in EXPLORATIONS], ignore_index=True)
-    write_csv(target, "pairs", pairs)
-    curves = pd.concat([curve_points(labs, name).assign(network=name) for name in networks], ignore_index=True)
-    write_csv(target, "curves", curves)
+@dataclass(frozen=True)
+class Table:
+    """frame: every number; shown: the same for people (None: the numbers only are written); words: the caption."""
+
+    name: str
+    frame: pd.DataFrame
+    shown: pd.DataFrame | None = None
+    words: str = ""
+
+    def write(self, target: Path) -> None:
+        """`<name>.csv`, and `<name>.md` for people, under `target/tables`."""
+        with writing(target):
+            (target / "tables").mkdir(parents=True, exist_ok=True)
+            self.frame.to_csv(target / "tables" / f"{self.name}.csv", index=False, float_format="%.6g")
+            if self.shown is not None:
+                text = f"{self.words}\n\n{self.shown.to_markdown(index=False)}\n"
+                (target / "tables" / f"{self.name}.md").write_text(text)
+
+
+@dataclass(frozen=True)
+class Figure:
+    name: str
+    figure: plt.Figure
+
+    def write(self, target: Path) -> None:
+        """`<name>.png` under `target/figures`; the figure is closed."""
+        with writing(target):
+            (target / "figures").mkdir(parents=True, exist_ok=True)
+            self.figure.savefig(target / "figures" / f"{self.name}.png", dpi=110)
+        plt.close(self.figure)
+
+
+def table1(evidence: Evidence) -> Iterator[Table | Figure]:
+    here, cells = (
+        evidence.at("table1"),
+        ", L-inf eps 0.3, 40 steps of 0.01; curve area over eps 0 to 0.3; * another reading of the row",
+    )
+    words = tables.caption(here, cells)
+    frame = tables.table1(here)
+    yield Table("table1", frame, tables.readable(frame), words)
+    decided = explorations.verdict_table(here)
+    yield Table("explorations", decided, decided, words)
+    ordered = explorations.order(here)
+    yield Table("order", ordered, explorations.narrow(ordered), explorations.scale(here))
+    yield Figure("order", figures.plot_order(ordered, explorations.scale(here, brief=True)))
+    yield Table("pairs", pd.concat([explorations.comparisons(here, e) for e in EXPLORATIONS], ignore_index=True))
+    there = [name for name in variants_of() if here.seeds(name)]
+    points = [figures.curve_points(here, name).assign(network=name) for name in there]
+    yield Table("curves", pd.concat(points, ignore_index=True))
     for number, exploration in enumerate(EXPLORATIONS, 1):
         names = dict.fromkeys(n for pair in exploration.pairs + exploration.readings for n in pair)
-        save_figure(target, f"curve-{number}", plot_curves(labs, names, exploration.section))
-    if labs[0].store.has("networks", labs[0].network_key("F"), "model.safetensors"):
-        save_figure(target, "restored", plot_restored(labs[0]))
-    protocols = [lab for lab in (lab.at("protocols") for lab in labs) if not lab.missing(networks)]
-    if protocols:
-        frame = protocol_table(protocols)
-        write_table(target, "table1_protocols", frame, frame.round(1), words)
-    return target
+        yield Figure(f"curve-{number}", figures.plot_curves(here, names, exploration.section))
+    protocols = evidence.at("protocols")
+    if any(protocols.seeds(name) for name in protocols.names):
+        frame = tables.protocol_table(protocols)
+        yield Table("table1_protocols", frame, frame.round(1), words)
 
 
-def write_csv(target: Path, name: str, frame: pd.DataFrame) -> None:
-    """`name.csv` with every number under `target/tables`."""
-    with writing(target):
-        (target / "tables").mkdir(parents=True, exist_ok=True)
-        frame.to_csv(target / "tables" / f"{name}.csv", index=False, float_format="%.6g")
+CELLS = "; cells are paper / published / current"
 
 
-def write_table(target: Path, name: str, frame: pd.DataFrame, shown: pd.DataFrame, words: str) -> None:
-    """`name.csv` with every number and `name.md` for people under `target/tables`."""
-    write_csv(target, name, frame)
-    with writing(target):
-        (target / "tables" / f"{name}.md").write_text(f"{words}\n\n{shown.to_markdown(index=False)}\n")
+def table2(evidence: Evidence) -> Iterator[Table]:
+    here = evidence.at("table2")
+    frame, words = tables.table2(here), tables.caption(here, CELLS)
+    yield Table("table2", frame, tables.readable_attacks(frame), words)
+    yield Table("table2_times", tables.times(frame), tables.times(frame).round(1), words)
 
 
-def save_figure(target: Path, name: str, figure: plt.Figure) -> None:
-    with writing(target):
-        (target / "figures").mkdir(parents=True, exist_ok=True)
-        figure.savefig(target / "figures" / f"{name}.png", dpi=110)
-    plt.close(figure)
+def table3(evidence: Evidence) -> Iterator[Table | Figure]:
+    frame = tables.table3(evidence)
+    keep = ["target", "substitute", "column", "protocol", "clean", "paper", "value", "low", "high", "n"]
+    yield Table("table3", frame, frame[keep].round(1), tables.caption(evidence.at("transfer-resnet101")))
+    for protocol in ("published", "current", "sound"):
+        yield Figure(f"table3-{protocol}", figures.plot_matrix(tables.matrix(frame, protocol)))
 
 
-def publish_comparison(labs: list[Lab], number: str, folder: Path) -> tuple[Path, pd.DataFrame, str]:
-    """Write Table 2, 3, 4 or 'caltech' under `folder/<profile>`; returns that folder, the table and its caption."""
-    target = folder / labs[0].profile.name
-    if number == "2":
-        here = [lab.at("table2") for lab in labs]
-        frame, words = tables.table2(here), tables.caption(here)
-        shown = tables.readable(frame)
-        write_table(target, "table2_times", tables.times(frame), tables.times(frame).round(1), tables.caption(here))
-    elif number == "4":
-        here = [lab.at("svhn-resnet101") for lab in labs]
-        frame, words = tables.table4(labs), tables.caption(here)
-        shown = tables.readable(frame)
-    elif number == "3":
-        here = [lab.at("transfer-resnet101") for lab in labs]
-        frame, words = tables.table3(labs), tables.caption(here)
-        shown = frame[
-            ["target", "substitute", "column", "protocol", "clean", "paper", "value", "low", "high", "n"]
-        ].round(1)
-        for protocol in ("published", "current", "sound"):
-            save_figure(target, f"table3-{protocol}", tables.plot_matrix(frame, protocol))
-    else:
-        frame = tables.caltech(labs)
-        words = tables.caption([lab.at("caltech101") for lab in labs])
-        shown = frame.drop(columns=["seeds", "seed_min", "seed_max"]).round(1)
-    write_table(target, f"table{number}" if number.isdigit() else number, frame, shown, words)
-    return target, shown, words
+def table4(evidence: Evidence) -> Iterator[Table]:
+    frame = tables.table4(evidence)
+    yield Table("table4", frame, tables.readable_attacks(frame), tables.caption(evidence.at("svhn-resnet101"), CELLS))
 
 
-def publish_anchor(labs: list[Lab], folder: Path) -> None:
-    """Write the known answer (`anchor`), if it was computed."""
-    target, lines, here = folder / labs[0].profile.name, [], [lab.at("anchor") for lab in labs]
-    for lab, name in ((lab, name) for name in here[0].networks for lab in here if not lab.missing([name])):
-        for attack in lab.profile.attacks:
-            broken = lab.counts(name, attack)["broken"]
-            lines.append({"network": name, "seed": lab.seed, "attack": attack, "clean": measures.clean([lab], name)["value"],
-                          **measures.measurement([lab], name, attack),
-                          "broken by": ", ".join(f"{part} {count}" for part, count in broken.items() if count)})  # fmt: skip
-    if not lines:
-        return
-    frame = pd.DataFrame(lines).drop(columns=["seeds", "seed_min", "seed_max"])
-    shown = frame[["network", "seed", "attack", "clean", "value", "low", "high", "n", "broken by"]].round(1)
+def caltech(evidence: Evidence) -> Iterator[Table]:
+    frame, words = tables.caltech(evidence), tables.caption(evidence.at("caltech101"))
+    yield Table("caltech", frame, frame.drop(columns=["seeds", "seed_min", "seed_max"]).round(1), words)
+
+
+def known_answer(evidence: Evidence) -> Iterator[Table]:
+    here = evidence.at("anchor")
+    frame = tables.known_answer(here)
     words = (
-        f"Profile {labs[0].profile.name}, {here[0].profile.dataset}, L-inf eps 0.3 on 28 x 28 images, accuracy in percent with "
+        f"Profile {here.profile.name}, {here.profile.dataset}, L-inf eps 0.3 on 28 x 28 images, accuracy in percent with "
         "Wilson 95 % intervals; broken by: images that each part of the attack broke, in the order in which they run, each on what "
         "the parts before it left."
     )
-    write_table(target, "anchor", frame, shown, words)
+    yield Table(
+        "anchor",
+        frame,
+        frame[["network", "seed", "attack", "clean", "value", "low", "high", "n", "broken by"]].round(1),
+        words,
+    )
 
 
-COMPARED = {
-    "2": ("table2",), "3": tuple(f"transfer-{b}" for b in BACKBONES), "4": tuple(f"svhn-{b}" for b in BACKBONES),
-    "caltech": ("caltech101", "caltech256"),
-}  # fmt: skip
+@dataclass(frozen=True)
+class Answer:
+    """The answer in five sentences."""
+
+    text: str
+
+    def write(self, target: Path) -> None:
+        with writing(target):
+            (target / "tables").mkdir(parents=True, exist_ok=True)
+            (target / "tables" / "answer.md").write_text(self.text + "\n")
 
 
-def publish_claims(labs: list[Lab], folder: Path) -> tuple[Path, pd.DataFrame]:
-    """Write the verdict on every claim under `folder/<profile>`; returns that folder and the table."""
-    target = folder / labs[0].profile.name
-    frame = claims.verify(labs)
+def verdicts(evidence: Evidence) -> Iterator[Table | Answer]:
+    frame = claims.verify(evidence)
     tested = frame[frame["verdict"] != claims.NOT_TESTED]
     counts = tested.groupby("protocol")["verdict"].value_counts().unstack(fill_value=0)
     tally = "; ".join(
         f"{protocol}: " + ", ".join(f"{number} {verdict}" for verdict, number in row.items() if number)
         for protocol, row in counts.iterrows()
     )
-    seeds = ", ".join(str(lab.seed) for lab in labs)
-    words = f"Profile {labs[0].profile.name}, seeds {seeds}; {frame['id'].nunique()} claims. Tested: {tally}."
-    publish_anchor(labs, folder)
-    write_table(target, "claims", frame, claims.readable(frame), words)
-    with writing(target):
-        (target / "tables" / "answer.md").write_text(frontpage.answer(frame) + "\n")
-    return target, frame
+    seeds = ", ".join(map(str, evidence.planned_seeds))
+    words = f"Profile {evidence.profile.name}, seeds {seeds}; {frame['id'].nunique()} claims. Tested: {tally}."
+    yield Table("claims", frame, claims.readable(frame), words)
+    yield Answer(answer.answer(frame))
+
+
+def spoken(shown: pd.DataFrame) -> str:
+    """The claims for a terminal: a claim a line, its verdicts under it."""
+    lines = []
+    for _, line in shown.iterrows():
+        lines.append(f"{line['claim']}  [{line['place']}]")
+        lines += [f"    {p:9} {line[p].replace('**', '')}" for p in claims.PROTOCOLS if line[p]]
+    return "\n".join(lines)
+
+
+# What `python -m fpdlib table` shows, by name -> what makes its files; the first is printed.
+TABLES: dict[str, Callable[[Evidence], Iterator[Table | Figure | Answer]]] = {
+    "1": table1, "2": table2, "3": table3, "4": table4, "caltech": caltech, "known-answer": known_answer, "claims": verdicts,
+}  # fmt: skip
 
 
 def include(page: Path) -> bool:

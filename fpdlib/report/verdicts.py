@@ -6,7 +6,6 @@ are over images; `seeds` says how many networks were trained. `claims` has what 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +14,10 @@ from scipy import stats
 
 from fpdlib import evaluation, network, training
 from fpdlib.paper import published, theorem
-from fpdlib.paper.experiments import FAMILIES, VARIANTS, explored, get_profile
+from fpdlib.paper.experiments import FAMILIES, VARIANTS, Profile, explored, get_profile
 from fpdlib.paper.suites import NETWORKS, UNBOUNDED
-from fpdlib.report.measures import available, combine, compare, scores
-from fpdlib.results import studies
-from fpdlib.results.lab import Lab
+from fpdlib.report.measures import combine, compare, scores
+from fpdlib.results.evidence import Evidence
 
 PROTOCOLS = ("published", "current", "sound")
 LINF = ("linf-fgsm", "linf-pgd", "linf-cw")
@@ -63,15 +61,15 @@ def variant(name: str) -> str:
     return NETWORKS.get(name, name)
 
 
-def keys(lab: Lab, where: str, protocol: str) -> list[str]:
+def keys(evidence: Evidence, where: str, protocol: str) -> list[str]:
     """The attacks of a setting that speak for a protocol: its columns (`COLUMNS`), or the worst case per norm."""
     columns = COLUMNS[where]
     if protocol == "sound":
         if where == "all":  # the average of a table's columns has no worst case
             return []
         norms = dict.fromkeys(column.split("-")[0] for column in columns)
-        return [f"worst/{norm}" for norm in norms if f"sound/{norm}" in lab.profile.attacks]
-    return [f"{protocol}/{column}" for column in columns if f"{protocol}/{column}" in lab.profile.attacks]
+        return [f"worst/{norm}" for norm in norms if f"sound/{norm}" in evidence.profile.attacks]
+    return [f"{protocol}/{column}" for column in columns if f"{protocol}/{column}" in evidence.profile.attacks]
 
 
 def interval(differences: list[pd.Series]) -> tuple[float, float, float]:
@@ -85,49 +83,49 @@ def interval(differences: list[pd.Series]) -> tuple[float, float, float]:
     return effect, effect - half, effect + half
 
 
-def order(labs: list[Lab], better: str, worse: str, where: str, protocol: str, gain: float = 0.0) -> Verdict:
+def order(evidence: Evidence, better: str, worse: str, where: str, protocol: str, gain: float = 0.0) -> Verdict:
     """Mean paired difference over the attacks of a protocol, on the same images per attack."""
     a, b = variant(better), variant(worse)
-    labs = available(labs, a, b)
+    seeds = [evidence.first(a, b), *evidence.seeds(a, b)[1:]]
     if where == "transfer":
-        attacks = [key for key in labs[0].profile.attacks if key.startswith(protocol + "/")]
+        attacks = [key for key in evidence.profile.attacks if key.startswith(protocol + "/")]
     else:
-        attacks = keys(labs[0], where, protocol)
+        attacks = keys(evidence, where, protocol)
     if not attacks:
         return Verdict(NOT_TESTED, reason="no such attack in this protocol")
-    first = [[scores(lab, a, attack) for lab in labs] for attack in attacks]
-    second = [[scores(lab, b, attack) for lab in labs] for attack in attacks]
+    first, second = (
+        [[scores(evidence, name, attack, seed) for seed in seeds] for attack in attacks] for name in (a, b)
+    )
     differences = [sum(x) / len(x) - sum(y) / len(y) for x, y in zip(first, second, strict=True)]
     effect, low, high = interval(differences)
     verdict, reason = decide(low, high, gain), ""
-    per_seed = [sum(x[i].mean() - y[i].mean() for x, y in zip(first, second, strict=True)) for i in range(len(labs))]
+    per_seed = [sum(x[i].mean() - y[i].mean() for x, y in zip(first, second, strict=True)) for i in range(len(seeds))]
     if len(set(np.sign(per_seed))) > 1 and not gain:
         verdict, reason = "not decided", "seeds disagree"
     elif max(s.mean() for group in (*first, *second) for s in group) < 0.02:  # nothing to order; but no gain either
         verdict, reason = verdict if gain else "not decided", "both at the floor"
-    return Verdict(verdict, effect, low, high, "points", min(map(len, differences)), len(labs), reason)
+    return Verdict(verdict, effect, low, high, "points", min(map(len, differences)), len(seeds), reason)
 
 
 def area_or_points(protocol: str) -> str:
     return AREA if TABLE1_MEASURES[protocol] == "curve" else "points"
 
 
-def table1_pair(labs: list[Lab], better: str, worse: str, where: str, protocol: str) -> Verdict:
+def table1_pair(evidence: Evidence, better: str, worse: str, where: str, protocol: str) -> Verdict:
     """One pair of Table 1 or of the text: a transfer, which only `published` has, or the measure of the protocol."""
     if where == "transfer-oracle" and protocol != "published":
         return Verdict(NOT_TESTED, reason="a transfer has no other protocol")
     # beside Table 1 no transfers are computed
     measure = where or ("white-box" if protocol == "published" else TABLE1_MEASURES[protocol])
-    found = compare(labs, better, worse, measure)
+    found = compare(evidence, better, worse, measure)
     return Verdict(found["verdict"], found["difference"], found["low"], found["high"], area_or_points(protocol), found["n"],
                    found["seeds"], found["reason"])  # fmt: skip
 
 
-def exploration(labs: list[Lab], section: str, protocol: str) -> Verdict:
+def exploration(evidence: Evidence, section: str, protocol: str) -> Verdict:
     """All pairs of one of Table 1's explorations; the effect is the smallest difference among them."""
-    if protocol == "current":
-        labs = [lab.at("protocols") for lab in labs]
-    return several([compare(labs, a, b, TABLE1_MEASURES[protocol]) for a, b in explored(section).pairs], protocol)
+    here = evidence.at("protocols") if protocol == "current" else evidence
+    return several([compare(here, a, b, TABLE1_MEASURES[protocol]) for a, b in explored(section).pairs], protocol)
 
 
 def several(pairs: list[dict], protocol: str) -> Verdict:
@@ -139,15 +137,14 @@ def several(pairs: list[dict], protocol: str) -> Verdict:
                    area_or_points(protocol), least["n"], least["seeds"], reason)  # fmt: skip
 
 
-def clean_accuracy(labs: list[Lab], better: str, worse: str) -> Verdict:
+def clean_accuracy(evidence: Evidence, better: str, worse: str) -> Verdict:
     """Whether the clean accuracy of the first is at most one point below that of the second (two proportions, all test images)."""
     a, b = variant(better), variant(worse)
-    labs = available(labs, a, b)
-    p, q = (np.mean([lab.clean(name).value for lab in labs]) for name in (a, b))
-    n = labs[0].clean(a).n
+    seeds, n = evidence.seeds(a, b), evidence.clean(a, evidence.first(a, b)).n
+    p, q = (np.mean([evidence.clean(name, seed).value for seed in seeds]) for name in (a, b))
     effect, half = 100 * (p - q), 100 * 1.96 * np.sqrt((p * (1 - p) + q * (1 - q)) / n)
     low, high = effect - half, effect + half
-    return Verdict(decide(low, high, -CLEAN_MARGIN), effect, low, high, "points", n, len(labs))
+    return Verdict(decide(low, high, -CLEAN_MARGIN), effect, low, high, "points", n, len(seeds))
 
 
 def training_cost(cheap: str, dear: str) -> Verdict:
@@ -165,40 +162,41 @@ def training_cost(cheap: str, dear: str) -> Verdict:
                    "counted for the paper's ResNet-101, epochs and 100 attack steps")  # fmt: skip
 
 
-def masking(labs: list[Lab], name: str, control: str) -> Verdict:
+def masking(evidence: Evidence, name: str, control: str) -> Verdict:
     """How much of the L-inf accuracy that the published attacks leave falls to the sound ones, against the same of a control.
 
     Any weak attack leaves more than a strong one; masked gradients show as a larger gap than that of a network without FPD, on the
     same images. Positive: the gap of `name` is the larger one.
     """
-    labs, gaps, left = available(labs, variant(name), variant(control)), [], []
-    for one in (variant(name), variant(control)):
-        per_lab = []
-        for lab in labs:
-            told = [scores(lab, one, f"published/{column}") for column in LINF]
-            both = pd.concat([*told, scores(lab, one, "worst/linf")], axis=1).dropna()
+    pair = variant(name), variant(control)
+    seeds, gaps, left = [evidence.first(*pair), *evidence.seeds(*pair)[1:]], [], []
+    for one in pair:
+        per_seed = []
+        for seed in seeds:
+            told = [scores(evidence, one, f"published/{column}", seed) for column in LINF]
+            both = pd.concat([*told, scores(evidence, one, "worst/linf", seed)], axis=1).dropna()
             published_worst = both.iloc[:, :-1].min(axis=1)
-            per_lab.append(published_worst - both.iloc[:, -1])
+            per_seed.append(published_worst - both.iloc[:, -1])
             left.append(published_worst.mean())
-        gaps.append(sum(per_lab) / len(per_lab))
+        gaps.append(sum(per_seed) / len(per_seed))
     effect, low, high = interval([gaps[0] - gaps[1]])
     verdict = "does not hold" if low > 0 else "holds" if high < GAIN else "not decided"
     reason = f"gaps {100 * gaps[0].mean():.1f} and {100 * gaps[1].mean():.1f}"
     if max(left) < 0.02:
         verdict, reason = "not decided", "nothing is left to be masked"
-    return Verdict(verdict, effect, low, high, "points", len(gaps[0]), len(labs), reason)
+    return Verdict(verdict, effect, low, high, "points", len(gaps[0]), len(seeds), reason)
 
 
-def attack_cost(labs: list[Lab], slow: str, fast: str, unit: str) -> Verdict:
+def attack_cost(evidence: Evidence, slow: str, fast: str, unit: str) -> Verdict:
     """Geometric mean over the published attacks of the ratio of what they take on two networks: 'multiply-accumulates' or 'passes'.
 
     Counted, not timed, so that it does not depend on the machine; `tables.times` has the seconds.
     """
-    spent = []
+    seed, spent = evidence.first(variant(slow), variant(fast)), []
     for name in (variant(slow), variant(fast)):
-        macs = network.cost(labs[0].spec(name))
+        macs = network.cost(evidence.result(name, "", seed).spec)
         weights = (macs["forward_macs"], macs["pixel_macs"]) if unit == "multiply-accumulates" else (1, 1)
-        counts = [labs[0].counts(name, attack) for attack in keys(labs[0], "all", "published")]
+        counts = [evidence.meta(name, attack, seed)["counts"] for attack in keys(evidence, "all", "published")]
         spent.append(np.array([c["forwards"] * weights[0] + c["backwards"] * weights[1] for c in counts]))
     if not all(one.all() for one in spent):
         return Verdict("not decided", reason="an attack found no correctly classified image")
@@ -209,38 +207,46 @@ def attack_cost(labs: list[Lab], slow: str, fast: str, unit: str) -> Verdict:
     return Verdict(decide(low, high, 1.0), effect, low, high, f"times the {unit}", len(ratios), 1, "n counts attacks")
 
 
-def between_attacks(labs: list[Lab], name: str, known: str, other: str) -> Verdict:
+def between_attacks(evidence: Evidence, name: str, known: str, other: str) -> Verdict:
     """How much accuracy a network keeps under one attack and loses under another of the same radius, on the same images."""
-    labs = available(labs, variant(name))
-    pairs = [(scores(lab, variant(name), known), scores(lab, variant(name), other)) for lab in labs]
+    name = variant(name)
+    seeds = [evidence.first(name), *evidence.seeds(name)[1:]]
+    pairs = [(scores(evidence, name, known, seed), scores(evidence, name, other, seed)) for seed in seeds]
     effect, low, high = interval([sum(a - b for a, b in pairs) / len(pairs)])
-    return Verdict(decide(low, high, GAIN), effect, low, high, "points", len(pairs[0][0]), len(labs))
+    return Verdict(decide(low, high, GAIN), effect, low, high, "points", len(pairs[0][0]), len(seeds))
 
 
-def restored(labs: list[Lab], better: str, worse: str) -> Verdict:
+def restored(evidence: Evidence, better: str, worse: str) -> Verdict:
     """Mean difference in PSNR (dB) between two pairs of F's pictures, on the same images."""
-    frame, _ = studies.restored(labs[0], "F")
+    frame = evidence.study("F", "restoration")["restoration"]
     by = frame.pivot(index="index", columns="pair", values="psnr")
     found = evaluation.paired(by[better], by[worse])
     return Verdict(decide(found.low, found.high), found.value, found.low, found.high, "dB", found.n, 1)
 
 
-def studied(labs: list[Lab], better: str, worse: str, frame: Callable, column: str, sign: int, unit: str) -> Verdict:
-    """Paired mean difference of a per-image study; sign -1 if less is better."""
-    a, b = (frame(labs[0], name).set_index("index")[column] for name in (better, worse))
-    found = evaluation.paired(sign * a, sign * b)
-    return Verdict(decide(found.low, found.high), found.value, found.low, found.high, unit, found.n, 1)
+def smoother(evidence: Evidence, better: str, worse: str) -> Verdict:
+    """Paired mean difference of how much the gradient turns; less is better."""
+    a, b = (evidence.study(name, "smoothness")["study"].set_index("index")["turn"] for name in (better, worse))
+    found = evaluation.paired(-a, -b)
+    return Verdict(
+        decide(found.low, found.high), found.value, found.low, found.high, "less turning of the gradient", found.n, 1
+    )
 
 
-def stable(lab: Lab, name: str) -> pd.DataFrame:
-    frame = studies.neighbourhood(lab, name)
-    return frame[np.isclose(frame["delta"], 0.01)]
+def stable(evidence: Evidence, better: str, worse: str, delta: float = 0.01) -> Verdict:
+    """Paired mean difference of the share of answers that stay within delta."""
+    frames = (evidence.study(name, "neighbourhood")["study"] for name in (better, worse))
+    a, b = (frame[np.isclose(frame["delta"], delta)].set_index("index")["stable"] for frame in frames)
+    found = evaluation.paired(a, b)
+    return Verdict(
+        decide(found.low, found.high), found.value, found.low, found.high, "share of stable answers", found.n, 1
+    )
 
 
-def filtered(labs: list[Lab], name: str) -> Verdict:
+def filtered(evidence: Evidence, name: str) -> Verdict:
     """Accuracy on clean and attacked images that pass a threshold on the restoration error (90 % of the clean ones), minus that on
     all of them; images are drawn again for the interval."""
-    frame = studies.restored_errors(labs[0], variant(name))
+    frame = evidence.study(variant(name), "filter")["study"]
     clean_errors = frame.loc[frame["images"] == "clean", "error"]
     wide = frame.assign(kept=frame["error"] <= clean_errors.quantile(0.9)).pivot(index="index", columns="images")
     right, kept = wide["right"].to_numpy(float), wide["kept"].to_numpy(float)
@@ -254,15 +260,15 @@ def filtered(labs: list[Lab], name: str) -> Verdict:
     return Verdict(decide(low, high), effect, low, high, "points", len(right), 1, "clean and attacked images alike")
 
 
-def families(labs: list[Lab], protocol: str) -> Verdict:
+def families(evidence: Evidence, protocol: str) -> Verdict:
     """F over O in each of five other CNN families; holds only if it does in all."""
     measure = "white-box" if protocol == "published" else TABLE1_MEASURES[protocol]
-    return several([compare(labs, f"{family} F", f"{family} O", measure) for family in FAMILIES], protocol)
+    return several([compare(evidence, f"{family} F", f"{family} O", measure) for family in FAMILIES], protocol)
 
 
-def less(labs: list[Lab], first: str, second: str, what: str) -> Verdict:
+def less(profile: Profile, first: str, second: str, what: str) -> Verdict:
     """What the first network has more than the second, 'parameters' or 'forward_macs'; holds if it is none, or less."""
-    counts = [network.cost(labs[0].spec(name))[what] for name in (first, second)]
+    counts = [network.cost(VARIANTS[name].spec(profile))[what] for name in (first, second)]
     difference = counts[0] - counts[1]
     return Verdict("holds" if difference <= 0 else "does not hold", difference, difference, difference,
                    what.replace("forward_macs", "multiply-accumulates forward"), 1, 0)  # fmt: skip

@@ -1,4 +1,10 @@
-"""Results by the hash of what defines them: the store, the lab that trains and attacks what is missing, studies of a network.
+"""The plan's rows become results: values that know how they are computed, the store, equal workers, committed evidence.
 
-May import: everything below: paper, evaluation, attacks, training, data, network, the ground.
+May import: paper and everything below.
 """
+
+from fpdlib.results.evidence import Evidence, load, load_network
+from fpdlib.results.plan import plan
+from fpdlib.results.worker import compute
+
+__all__ = ["Evidence", "compute", "load", "load_network", "plan"]

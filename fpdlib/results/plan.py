@@ -1,293 +1,153 @@
-"""One list of what a profile's tables, claims and notebooks read, and equal workers that compute what is missing of it.
+"""The plan: one data frame, a row per number of a table or claim, with the result that gives it. Everything else filters it.
 
-A worker takes a result whose needs are there and whose lock is free, computes it, and the store renames it into place; what another
-worker holds it passes over, so nothing ever waits for a lock. A result that fails leaves its traceback under `failed/` in the store
-and stops only what needs it.
+`table` is 'table1' ... 'text', 'known-answer', 'studies' or 'claims'; `row` and `column` are the printed row, or the claim's id, and what
+is measured; `kind` and `key` are the result's; `experiment` (the setting at its scale) and `result` are the values themselves.
 """
 
 from __future__ import annotations
 
-import ctypes
-import os
-import signal
-import subprocess
-import sys
-import threading
-import time
-import traceback
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from pathlib import Path
+import functools
+import itertools
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 
-from fpdlib.errors import BudgetExhausted, Busy, FPDError, NotComputed
-from fpdlib.files import replace_file
-from fpdlib.paper.settings import SETTINGS
-from fpdlib.results import studies
-from fpdlib.results.lab import Lab, named_network
-from fpdlib.runtime import processors
+from fpdlib.errors import FPDError, choose
+from fpdlib.paper import FPD, Paper
+from fpdlib.paper.experiments import Profile
+from fpdlib.results.store import Store
+from fpdlib.results.values import MEANS, Crafted, Network, Outcome, Result, Study, closure, named_network
 
-KINDS = {"network": "networks", "outcome": "outcomes"}
-MEANS = ("network", "crafted")  # what is computed for other results alone
-COSTS = {"network": 4.0, "crafted": 2.0, "outcome": 1.0, "study": 3.0}  # seconds in smoke; for profiles without committed results
-MEMORY = 2.5e9  # bytes that one worker may take
-SAY_EVERY = 8.0  # seconds between two lines of progress
+COLUMNS = ["table", "row", "column", "protocol", "setting", "network", "attack", "seed", "kind", "key", "experiment", "result"]
+COSTS = {"networks": 4.0, "crafted": 2.0, "outcomes": 1.0, "studies": 3.0}  # seconds in smoke; for profiles without evidence
 
 
-@dataclass(eq=False)
-class Result:
-    """One thing to compute: a trained network, adversarial images to be transferred, an outcome of an attack, a study of a network.
+def plan(*what: str, profile: str | Profile = "smoke", seeds: Iterable[int] | None = None, paper: Paper = FPD) -> pd.DataFrame:
+    """What a part of the paper's numbers rests on.
 
-    cost: seconds on one processor, as the committed results of the same profile took; measured: whether they have this very result.
+    what: tables, settings, 'studies', claims by id, or nothing for all. profile: a scale by name, or a `Profile` of one's own.
+    seeds: default: the profile's. Raises FPDError for any other.
     """
-
-    kind: str
-    setting: str
-    seed: int
-    name: str
-    what: str
-    key: str
-    needs: tuple[str, ...]
-    check: Callable[[], bool]
-    compute: Callable[[], object]
-    done: bool = field(default=False)
-    measured: bool = False
-    cost: float = field(init=False)
-
-    def __post_init__(self):
-        self.cost = COSTS[self.kind]
-
-    def there(self) -> bool:
-        self.done = self.done or self.check()
-        return self.done
-
-    def __str__(self) -> str:
-        return f"{self.name} seed {self.seed}: {self.what} ({self.setting})"
+    scale = paper.profiles[choose("profile", profile, paper.profiles)] if isinstance(profile, str) else profile
+    seeds = tuple(dict.fromkeys(scale.seeds if seeds is None else seeds))
+    for seed in seeds:
+        if type(seed) is not int or seed < 0:
+            raise FPDError(f"seed is {seed!r}; accepted: integers from 0.")
+    whole = Maker(paper, scale).rows(seeds)
+    if not what:
+        return whole
+    known = (*paper.tables, *paper.settings, "studies", "claims", *paper.claims()["id"])
+    settings: set[str] = set()
+    for one in what:
+        settings |= set(paper.tables.get(choose("what", one, dict.fromkeys(known)), (one,)))
+    of_claims, of_tables = whole["table"] == "claims", whole["setting"].isin(settings) & (whole["table"] != "claims")
+    chosen = of_tables | (of_claims & whole["row"].isin(what)) | whole["table"].isin({"studies", "claims"} & set(what))
+    return whole[chosen].reset_index(drop=True)
 
 
-def plan(labs: Iterable[Lab], settings: Iterable[str] = SETTINGS) -> dict[str, Result]:
-    """Everything that the tables and notebooks of these settings read, by key, each after what it needs."""
-    results: dict[str, Result] = {}
-    labs, settings = list(labs), tuple(settings)
+class Maker:
+    """Makes the results of a profile, each once."""
 
-    def network(lab: Lab, name: str) -> str:
-        key, begin = lab.network_key(name), lab.recipe(name).begin
-        needs = (network(lab, begin),) if begin else ()
-        if key not in results:
-            results[key] = Result("network", lab.profile.setting, lab.seed, name, "training", key, needs,
-                                  lambda: lab.store.has("networks", key, "model.safetensors"), lambda: lab.train(name))  # fmt: skip
-        return key
+    def __init__(self, paper: Paper, profile: Profile):
+        self.paper, self.profile = paper, profile
+        self.setting = functools.cache(lambda name: paper.setting(profile, name))
+        self.network, self.outcome = functools.cache(self._network), functools.cache(self._outcome)
 
-    def crafted(lab: Lab, name: str, spec) -> str:
-        key, needs = lab.crafted_key(name, spec), (network(lab, name),)
-        if key not in results:
-            results[key] = Result("crafted", lab.profile.setting, lab.seed, name, spec.name, key, needs,
-                                  lambda: lab.store.has("crafted", key, "images.safetensors"),
-                                  lambda: lab.craft(name, spec))  # fmt: skip
-        return key
+    def _network(self, setting: str, name: str, seed: int) -> Network:
+        here, variant = self.setting(setting), self.paper.variants[choose("network", name, self.paper.variants)]
+        recipe = variant.recipe(here)
+        begin = self.network(setting, recipe.begin, seed) if recipe.begin else None
+        return Network(name, variant.spec(here), recipe, here.dataset, seed, begin)
 
-    def outcome(lab: Lab, name: str, attack: str) -> None:
-        key, needs = lab.outcome_key(name, attack), [network(lab, name)]
-        if source := named_network(lab.profile.attacks[attack]):
-            needs.append(crafted(lab.at(source[0]), source[1], lab.profile.attacks[attack]))
-        if key not in results:
-            results[key] = Result("outcome", lab.profile.setting, lab.seed, name, attack, key, tuple(needs),
-                                  lambda: lab.store.has("outcomes", key, "outcome.parquet"),
-                                  lambda: lab.outcome(name, attack))  # fmt: skip
+    def _outcome(self, setting: str, name: str, attack: str, seed: int) -> Outcome:
+        spec = self.setting(setting).attacks[attack]
+        source = named_network(spec)
+        crafted = Crafted(self.network(*source, seed), spec) if source else None
+        return Outcome(self.network(setting, name, seed), spec, crafted)
 
-    def study(lab: Lab, measure: Callable, name: str, others: tuple[str, ...]) -> None:
-        key = f"{lab.profile.setting}/{name}-s{lab.seed}-{measure.__name__}"
-        needs = tuple(dict.fromkeys(network(lab, one) for one in (name, *others)))
-        results[key] = Result("study", lab.profile.setting, lab.seed, name, measure.__name__, key, needs,
-                              lambda: is_stored(lab, measure, name), lambda: measure(lab, name))  # fmt: skip
-
-    for lab in labs:
-        for here in (lab.at(setting) for setting in settings):
-            for name in here.networks:
-                for attack in here.profile.attacks:
-                    outcome(here, name, attack)
-        for setting, measure, name, others in studies.NEEDED:
-            if setting in settings:
-                study(lab.at(setting), measure, name, others)
-    price(results, labs)
-    return results
-
-
-def price(results: dict[str, Result], labs: list[Lab]) -> None:
-    """Set every result's cost: as committed, else as another seed or network took, else as its kind does."""
-    evidence = labs[0].store.evidence
-    known: dict[tuple, list[float]] = {}
-    for result in results.values():
-        kind = KINDS.get(result.kind, "")
-        if evidence.has(kind, result.key):
-            meta = evidence.entry(kind, result.key)["meta"]
-            result.cost, result.measured = meta.get("counts", meta)["seconds"], True
-            for alike in ((result.setting, result.name, result.what), (result.setting, result.what), (result.what,), (result.kind,)):
-                known.setdefault(alike, []).append(result.cost)
-    for result in results.values():
-        if not result.measured:
-            keys = ((result.setting, result.name, result.what), (result.setting, result.what), (result.what,), (result.kind,))
-            result.cost = next((float(np.median(known[alike])) for alike in keys if alike in known), result.cost)
+    def rows(self, seeds: Iterable[int]) -> pd.DataFrame:
+        tables = {setting: table for table, settings in self.paper.tables.items() for setting in settings}
+        lines, of = [], {}
+        for seed in seeds:
+            for setting in self.paper.settings:
+                here = self.setting(setting)
+                for name in self.paper.networks(setting):
+                    numbers = [("clean", "", "", self.network(setting, name, seed))]
+                    for attack, spec in here.attacks.items():
+                        numbers.append((attack.rpartition("/")[2], spec.protocol, attack, self.outcome(setting, name, attack, seed)))
+                    for number in numbers:
+                        of.setdefault((setting, name), []).append((*number, seed))
+                        lines += [(tables[setting], row, setting, name, *number, seed) for row in self.paper.rows(setting, name)]
+                for spec, name, others in self.paper.studies(here):
+                    study = Study(self.network(setting, name, seed), spec,
+                                  tuple(self.network(setting, other, seed) for other in others))  # fmt: skip
+                    of.setdefault((setting, name), []).append((spec.what, "", "", study, seed))
+                    lines.append(("studies", name, setting, name, spec.what, "", "", study, seed))
+        for _, claim in self.paper.claims().iterrows():
+            settings, names, study = self.paper.read(claim)
+            for setting, name in itertools.product(settings, names):
+                for column, *rest in of[setting, name]:
+                    if column == study if study else not isinstance(rest[2], Study):
+                        lines.append(("claims", claim["id"], setting, name, column, *rest))
+        frame = pd.DataFrame(lines, columns=["table", "row", "setting", "network", "column", "protocol", "attack", "result", "seed"])
+        frame["kind"] = [result.kind for result in frame["result"]]
+        frame["key"] = [result.key for result in frame["result"]]
+        frame["experiment"] = [self.setting(setting) for setting in frame["setting"]]
+        return frame[COLUMNS]
 
 
-def is_stored(lab: Lab, measure: Callable, name: str) -> bool:
-    """Whether a study can be read without computing anything."""
-    before, lab.stored_only = lab.stored_only, True
-    try:
-        measure(lab, name)
-    except FPDError:  # not there, or not to be read: whoever computes it will say why
-        return False
-    finally:
-        lab.stored_only = before
-    return True
+def results(rows: pd.DataFrame) -> dict[str, Result]:
+    """All that a plan's rows need, by key, each after what it needs."""
+    return closure(rows.drop_duplicates("key")["result"])
 
 
-def missing(results: dict[str, Result]) -> list[Result]:
+def missing(known: dict[str, Result], store: Store) -> list[Result]:
     """What has to be computed: a checkpoint or crafted images only if something missing needs them (evidence has neither)."""
-    wanted = {key for result in results.values() if result.kind not in MEANS and not result.there() for key in result.needs}
-    for key in reversed(results):  # what a result needs comes before it
-        if key in wanted and not results[key].there():
-            wanted |= set(results[key].needs)
-    todo = [r for r in results.values() if (r.kind not in MEANS or r.key in wanted) and not r.there()]
-    return sorted(todo, key=lambda result: result.kind not in MEANS)  # first what others wait for
+    absent = {key for key, r in known.items() if (not store.has(r) if not isinstance(r, Crafted) else False)}
+    wanted = {need.key for key in absent for need in known[key].needs}
+    for key in reversed(known):  # what a result needs comes before it
+        if key in wanted and not store.here(known[key]):
+            wanted |= {need.key for need in known[key].needs}
+            absent.add(key)
+    return sorted((r for key, r in known.items() if key in absent), key=lambda r: not isinstance(r, MEANS))
 
 
-def work(results: dict[str, Result], store, budget, say: Callable[[str], None] = print) -> list[Result]:
-    """Compute what is missing, as one of any number of workers; returns what failed or needs what failed.
+def costs(rows: pd.DataFrame, store: Store) -> tuple[dict[str, float], set[str]]:
+    """Seconds on one processor by key: as evidence has them, else as another seed, network or attack took, else as its kind does;
+    and the keys whose own seconds are known."""
+    everything = results(rows)
+    first = rows.drop_duplicates("key").set_index("key")[["setting", "attack"]].to_dict("index")
+    known: dict[tuple, list[float]] = {}
+    spent, measured = {}, set()
 
-    Raises BudgetExhausted and KeyboardInterrupt after what is under way was saved.
-    """
-    failed: dict[str, Result] = {}
-    began = False
-    while True:
-        todo = [result for result in missing(results) if result.key not in failed]
-        blocked = [result for result in todo if any(key in failed for key in result.needs)]
-        failed |= {result.key: result for result in blocked}
-        ready = [r for r in todo if r.key not in failed and all(results[key].there() for key in r.needs)]
-        if not [result for result in todo if result.key not in failed]:
-            return list(failed.values())
-        computed = False
-        for result in ready:
-            if result.there():
-                continue
-            if began:  # the shortest budget still gets somewhere
-                budget.check()
-            began = True
-            try:
-                say(str(result))
-                result.compute()
-                result.done = computed = True
-                traceback_of(store, result).unlink(missing_ok=True)
-            except Busy:
-                continue
-            except (BudgetExhausted, KeyboardInterrupt):
-                raise
-            except Exception as error:  # whatever a library throws: the other results do not depend on it
-                failed[result.key] = result
-                leave(store, result, error)
-            if result.kind in MEANS:
-                break  # it may have made others ready
-        if not computed:
-            budget.check()
-            time.sleep(0.3)  # all that is left is under way elsewhere, or waits for it
+    def alike(result: Result) -> tuple[tuple, ...]:
+        setting, what = first.get(result.key, {"setting": ""})["setting"], result.what
+        return (setting, result.network.name, what), (setting, what), (what,), (result.kind,)
+
+    for key, result in everything.items():
+        if store.committed.has(key):
+            spent[key] = store.committed.entry(key)["meta"]["seconds"]
+            measured.add(key)
+            for group in alike(result):
+                known.setdefault(group, []).append(spent[key])
+    for key, result in everything.items():
+        if key not in spent:
+            spent[key] = next((float(np.median(known[group])) for group in alike(result) if group in known), COSTS[result.kind])
+    return spent, measured
 
 
-def traceback_of(store, result: Result) -> Path:
-    return store.root / "failed" / f"{result.key.replace('/', '-')}.txt"
-
-
-def leave(store, result: Result, error: Exception) -> None:
-    """Keep the traceback of a failed result, and say where it is."""
-    path = traceback_of(store, result)
-    path.parent.mkdir(exist_ok=True)
-    text = f"{result}\n\n{''.join(traceback.format_exception(error))}"
-    replace_file(path, lambda target: target.write_text(text))
-    print(f"failed: {result}: {error}\n  traceback: {path}", file=sys.stderr, flush=True)
-
-
-def workers(device: str) -> int:
-    """How many workers this machine takes: one a GPU, else one a processor, as far as its free memory goes."""
-    if device == "cuda":
-        return 1
-    with open("/proc/meminfo") as file:
-        free = 1024 * next(int(line.split()[1]) for line in file if line.startswith("MemAvailable"))
-    return max(1, min(processors(), int(free / MEMORY)))
-
-
-class Helpers:
-    """More workers beside this process, with the same command line; they end when it ends, however it does."""
-
-    def __init__(self, count: int):
-        command = [sys.executable, *sys.orig_argv[1:], "--workers", "1", "--quiet"]
-        environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
-        die = ctypes.CDLL(None).prctl if sys.platform == "linux" else lambda *_: None
-        self.processes = [
-            subprocess.Popen(command, env=environment, preexec_fn=lambda: die(1, signal.SIGTERM)) for _ in range(count)
-        ]  # fmt: skip
-
-    def stop(self) -> None:
-        for process in self.processes:
-            process.terminate()
-        for process in self.processes:
-            process.wait()
-
-
-def progress(todo: list[Result], now: dict, stop: threading.Event, stream=sys.stderr) -> None:
-    """A line every few seconds: what this worker computes, how much of all is there, and about how long the rest takes."""
-    started, total = time.monotonic(), sum(result.cost for result in todo)
-    while not stop.wait(SAY_EVERY):
-        done = [result for result in todo if result.done or (result.kind != "study" and result.there())]
-        passed, paid = time.monotonic() - started, sum(result.cost for result in done)
-        left = f", about {passed * (total - paid) / paid / 60:.1f} min left" if paid > 0 else ""
-        print(f"  {len(done)} of {len(todo)}{left}; now {now.get('what', 'starting')}", file=stream, flush=True)
-
-
-def compute(labs: list[Lab], settings: Iterable[str], count: int, quiet: bool = False) -> list[Result]:
-    """Compute what is missing with `count` workers, this process among them; returns what failed."""
-    results, now, stop = plan(labs, settings), {}, threading.Event()
-    todo = missing(results)
-    if not quiet:
-        print(f"{len(results) - len(todo)} of {len(results)} results are there, {len(todo)} to compute", flush=True)
-        for setting in settings:
-            if labs[0].at(setting).profile.stand_in and labs[0].profile.name != "smoke":
-                print(f"  {setting}: the data set is not here, so a STAND-IN takes its place; no claim is tested on it", flush=True)
-    if not todo:
-        return []
-    for lab in labs:
-        lab.budget.waits = lab.progress = False
-        for setting in settings:
-            lab.at(setting).progress = False
-    reporter = threading.Thread(target=progress, args=(todo, now, stop), daemon=True)
-    helpers = Helpers(min(count, len(todo)) - 1)
-    try:
-        if not quiet:
-            reporter.start()
-        return work(results, labs[0].store, labs[0].budget, lambda what: now.update(what=what))
-    finally:
-        stop.set()
-        helpers.stop()
-
-
-def summary(results: dict[str, Result]) -> tuple[pd.DataFrame, str]:
-    """How much of each setting is there and what the rest costs, a line a setting; and the whole in one sentence."""
-    todo = missing(results)
-    ids = {result.key for result in todo}
-    frame = pd.DataFrame([
-        {"setting": r.setting, "results": 1, "missing": r.key in ids, "minutes": r.cost / 60 * (r.key in ids)}
-        for r in results.values()
-    ]).groupby("setting", sort=False).sum().round(1)  # fmt: skip
-    total, measured = sum(r.cost for r in todo), sum(r.cost for r in todo if r.measured)
-    share = f"{100 * measured / total:.0f} % of it as these very results took, the rest estimated from alike ones" if total else "-"
-    return frame, f"{len(todo)} of {len(results)} results missing: {total / 3600:.1f} hours on one processor ({share})."
-
-
-def check(failed: list[Result]) -> None:
-    """FPDError that names what could not be computed."""
-    if failed:
-        names = "; ".join(map(str, failed[:5])) + (f"; and {len(failed) - 5} more" if len(failed) > 5 else "")
-        raise FPDError(
-            f"{len(failed)} results could not be computed: {names}. Their tracebacks are in the store's folder `failed`; everything "
-            "else is there. Run the same command again to try them once more."
-        )
+def summary(rows: pd.DataFrame, store: Store) -> tuple[pd.DataFrame, str]:
+    """How much of each setting is there, is being computed, has failed, and what the rest costs, a line a setting; and the whole in one sentence."""
+    spent, measured = costs(rows, store)
+    todo = {result.key for result in missing(results(rows), store)}
+    failed = {path.stem for path in (store.root / "failed").glob("*.txt")}
+    once = rows.drop_duplicates("key")
+    frame = pd.DataFrame({
+        "table": once["table"], "setting": once["setting"], "results": 1, "there": ~once["key"].isin(todo),
+        "running": [key in todo and store.busy(key) for key in once["key"]], "failed": once["key"].isin(failed & todo),
+        "minutes left": [spent[key] / 60 * (key in todo) for key in once["key"]],
+    }).groupby(["table", "setting"], sort=False).sum().round(1)  # fmt: skip
+    total, own = sum(spent[key] for key in todo), sum(spent[key] for key in todo & measured)
+    share = f"{100 * own / total:.0f} % of it as these very results took, the rest estimated from alike ones" if total else "-"
+    return frame, f"{len(todo)} results missing: {total / 3600:.1f} hours on one processor ({share})."

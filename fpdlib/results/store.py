@@ -1,139 +1,123 @@
-"""Content-addressed results: spec -> hash -> folder. Atomic, locked, safe to kill.
+"""Content-addressed results: a value's key names its folder. Atomic, locked, safe to kill.
 
     store/
-      STORE                        version of the layout
-      networks/<name>-<hash>/      entry.json, model.safetensors, log.csv
-      crafted/<name>-<hash>/       entry.json, images.safetensors: a network's adversarial images, to be transferred
-      outcomes/<name>-<hash>/      entry.json, outcome.parquet
-      diagnostics/<name>-<hash>/   entry.json, and the tables and pictures of one study of a network
-      partial/<name>-<hash>.*      what an interrupted run continues from
+      STORE                      version of the layout
+      networks/<key>/            entry.json, model.safetensors, log.csv
+      crafted/<key>/             entry.json, images.safetensors: a network's adversarial images, to be transferred
+      outcomes/<key>/            entry.json, outcome.parquet
+      studies/<key>/             entry.json, and the tables and pictures of one study of a network
+      partial/<key>              what an interrupted run continues from
+      failed/<key>.txt           the traceback of what could not be computed
       locks/
 
-An entry is written into a temporary folder and renamed, so it is there whole or not at all. `entry.json` holds the
-spec, the provenance and the SHA-256 of every file; each read checks it.
+An entry is written into a temporary folder and renamed, so it is there whole or not at all. `entry.json` holds the specification,
+the SHA-256 of the images and of every result that it was computed from, the provenance, and the SHA-256 of every file; each read
+checks it. Behind the store lies committed evidence, which is read as if it were in it.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import errno
-import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import pandas as pd
 from filelock import FileLock, Timeout
 
-from fpdlib.errors import Busy, FPDError
-from fpdlib.results.evidence import Evidence
+from fpdlib.errors import Busy, FPDError, NotComputed
+from fpdlib.evaluation import read_outcome, studies
 from fpdlib.files import project_folder, replace_file, sha256, writing
+from fpdlib.results.committed import Committed
+from fpdlib.results.keys import plain
 
-VERSION = 1
-KINDS = ("networks", "crafted", "outcomes", "diagnostics")
+if TYPE_CHECKING:
+    from fpdlib.results.values import Network, Outcome, Result, Study
 
-
-def plain(value):
-    """A spec as plain JSON values: dataclasses become objects that carry their type's name.
-
-    Fields at their default are left out, so that a new option leaves the hashes of what exists alone; a field whose default
-    is not what stood for it before it was added says so (`unnamed`). Neither may ever change; a test pins the hashes.
-    """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        # a field that was renamed goes on under the name it was first hashed as
-        fields = {
-            f.metadata.get("hashed_as", f.name): (getattr(value, f.name), f.metadata.get("unnamed", f.default))
-            for f in dataclasses.fields(value)
-        }
-        changed = {name: plain(given) for name, (given, unnamed) in fields.items() if given != unnamed}
-        return {"type": type(value).__name__, **changed}
-    if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
-    if value is None or isinstance(value, (str, int, float, bool)):
-        return value
-    raise TypeError(f"a spec holds plain values only, not {type(value).__name__}")
-
-
-def key_of(name: str, spec) -> str:
-    """`<name>-<12 hex digits>`; the digits are the SHA-256 of the canonical JSON of `spec`."""
-    text = json.dumps(plain(spec), sort_keys=True, separators=(",", ":"))
-    slug = "".join(c if c.isalnum() or c in "._+" else "_" for c in name)
-    return f"{slug}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+VERSION = 2
+KINDS = ("networks", "crafted", "outcomes", "studies")
 
 
 class Store:
-    """Results under `root` (default: environment FPD_STORE, else `store/`), and behind them those of committed evidence.
+    """Results under `root` (default: environment FPD_STORE, else `store/`); reading makes no folder.
 
-    reading: nothing is written; without evidence, the folder has to be there.
-    Raises FPDError when the folder was written by another version of the layout, is none, or cannot be written.
+    committed: what lies behind it. Raises FPDError when the folder was written by another version of the layout, is none, or cannot
+    be written.
     """
 
-    def __init__(self, root: str | os.PathLike | None = None, reading: bool = False, evidence: Evidence | None = None):
-        self.evidence = evidence or Evidence(Path("no-evidence"))
+    def __init__(self, root: str | os.PathLike | None = None, committed: Committed | None = None):
+        if root is not None and not isinstance(root, (str, os.PathLike)):
+            raise FPDError(f"store is {root!r}; accepted: the path of a folder, or '' for the default.")
+        self.committed = committed or Committed(Path("nothing"))
         self.root = Path(root) if root else project_folder("store", "FPD_STORE")
-        marker = self.root / "STORE"
-        hint = "Name the folder of a store (FPD_STORE or --store), or run without --stored to make one."
         if self.root.exists() and not self.root.is_dir():
-            raise FPDError(f"store {self.root} is a file, not a folder. {hint}")
-        if reading and not marker.exists():
-            if not self.evidence.results.empty:
-                return  # nothing of one's own: what is committed can be read
-            raise FPDError(f"there is no store in {self.root}. {hint}")
-        with nullcontext() if reading else writing(self.root):
-            for folder in () if reading else (*KINDS, "partial", "locks"):
-                (self.root / folder).mkdir(parents=True, exist_ok=True)
-            if not marker.exists():
-                replace_file(marker, lambda path: path.write_text(f"{VERSION}\n"))
-        try:
-            found = marker.read_text().strip()
-        except (OSError, ValueError) as error:
-            raise FPDError(f"{marker} cannot be read ({error}). {hint}") from error
-        if found != str(VERSION):
+            raise FPDError(f"store {self.root} is a file, not a folder. Name a folder (FPD_STORE or --store).")
+        marker = self.root / "STORE"
+        if marker.exists() and (found := marker.read_text(errors="replace").strip()) != str(VERSION):
             raise FPDError(
                 f"store {self.root} has layout version {found!r}; this version of the kit reads {VERSION}. "
                 "Use the kit's version that wrote it, or another folder (FPD_STORE or --store)."
             )
 
-    def folder(self, kind: str, key: str) -> Path:
-        return self.root / kind / key
+    def prepare(self) -> None:
+        """Make the folders, before something is computed."""
+        with writing(self.root):
+            for folder in (*KINDS, "partial", "failed", "locks"):
+                (self.root / folder).mkdir(parents=True, exist_ok=True)
+            if not (self.root / "STORE").exists():
+                replace_file(self.root / "STORE", lambda path: path.write_text(f"{VERSION}\n"))
 
-    def partial(self, key: str, suffix: str) -> Path:
-        """Where an unfinished run of `key` keeps its state."""
-        return self.root / "partial" / f"{key}{suffix}"
+    def folder(self, result: Result) -> Path:
+        return self.root / result.kind / result.key
 
-    def has(self, kind: str, key: str, *files: str) -> bool:
-        """Whether an entry exists, here or as evidence, and has these files (evidence has no checkpoints)."""
-        return self.local(kind, key, *files) or self.evidence.has(kind, key, *files)
+    def partial(self, result: Result) -> Path:
+        return self.root / "partial" / result.key
 
-    def local(self, kind: str, key: str, *files: str) -> bool:
-        folder = self.folder(kind, key)
-        return (folder / "entry.json").exists() and all((folder / file).exists() for file in files)
+    def busy(self, key: str) -> bool:
+        """Whether another process computes a result now."""
+        if not (self.root / "locks" / f"{key}.lock").exists():
+            return False
+        try:
+            with self.lock(key):
+                return False
+        except Busy:
+            return True
 
-    def entry(self, kind: str, key: str, *fields: str) -> dict:
-        """`entry.json` of an entry: spec, provenance, checksums. FPDError if it cannot be read, or its `meta` lacks a field."""
-        path = self.folder(kind, key) / "entry.json"
-        if not path.exists() and self.evidence.has(kind, key):
-            return self.evidence.entry(kind, key)
+    def here(self, result: Result) -> bool:
+        """Whether a result is in the store itself, with the file that others are computed from."""
+        folder = self.folder(result)
+        return (folder / "entry.json").exists() and (folder / result.file).exists()
+
+    def has(self, result: Result) -> bool:
+        """Whether a result can be read, here or as evidence (which has no checkpoints)."""
+        return self.committed.has(result.key) or (self.folder(result) / "entry.json").exists()
+
+    def entry(self, result: Result) -> dict:
+        """`meta` and `sha256` of a result, as evidence has them, else from here."""
+        return self.committed.entry(result.key) if self.committed.has(result.key) else self.own_entry(result)
+
+    def own_entry(self, result: Result) -> dict:
+        """`entry.json` of a result in the store itself. NotComputed if it is not there."""
+        path = self.folder(result) / "entry.json"
+        if not path.exists():
+            raise NotComputed(f"{result.key} is not in the store {self.root}; `python -m fpdlib work` computes it.")
         try:
             entry = json.loads(path.read_text())
-            _ = entry["sha256"], [entry["meta"][name] for name in fields]
-        except FileNotFoundError:
-            raise FPDError(f"{path} is missing; run `python -m fpdlib status` to see what the store holds.") from None
+            _ = entry["sha256"], entry["meta"]["needs"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise FPDError(
-                f"{path} cannot be read ({error}). Delete the folder {path.parent} to recompute it."
-            ) from error
+            raise FPDError(f"{path} cannot be read ({error}). Delete the folder {path.parent} to recompute it.") from error
         return entry
 
-    def file(self, kind: str, key: str, name: str) -> Path:
-        """Path of one file of an entry, after its checksum was verified."""
-        path = self.folder(kind, key) / name
-        expected = self.entry(kind, key)["sha256"].get(name)
+    def file(self, result: Result, name: str = "") -> Path:
+        """Path of one file of a result in the store itself (default: the main one), after its checksum was verified."""
+        name = name or result.file
+        path, expected = self.folder(result) / name, self.own_entry(result)["sha256"].get(name)
         found = sha256(path) if path.exists() else "no file"
         if found != expected:
             raise FPDError(
@@ -142,41 +126,98 @@ class Store:
             )
         return path
 
-    def write(self, kind: str, key: str, files: dict[str, Callable[[Path], None]], meta: dict) -> None:
-        """Add an entry: each file is written by its function, then the folder appears in one rename."""
-        target = self.folder(kind, key)
-        temporary = self.root / "partial" / f"{key}.{uuid.uuid4().hex[:8]}.tmp"
-        with writing(target):
-            try:
-                temporary.mkdir(parents=True)
-                for name, write in files.items():
-                    write(temporary / name)
-                entry = {"meta": plain(meta), "sha256": {name: sha256(temporary / name) for name in files}}
-                (temporary / "entry.json").write_text(json.dumps(entry, indent=1) + "\n")
-                for path in temporary.iterdir():
-                    with open(path, "rb") as file:
-                        os.fsync(file.fileno())
-                if target.exists():  # an entry without its checkpoint, made again
-                    shutil.rmtree(target)
-                os.rename(temporary, target)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
+    # ------------------------------------------------------------------------------------------ reading
 
-    def keys(self, kind: str) -> list[str]:
-        return sorted({path.parent.name for path in (self.root / kind).glob("*/entry.json")} | set(self.evidence.keys(kind)))
+    def outcome(self, result: Outcome) -> pd.DataFrame:
+        """A row an attacked image and epsilon (see `evaluation.outcomes`)."""
+        if self.committed.has(result.key):
+            return self.committed.outcome(result.key)
+        self._check_needs(result)
+        return read_outcome(self.file(result))
+
+    def log(self, network: Network) -> pd.DataFrame:
+        """Training log, one row an epoch."""
+        if self.committed.has(network.key):
+            return self.committed.log(network.key)
+        return pd.read_csv(self.file(network, "log.csv"))
+
+    def files(self, study: Study) -> dict[str, Path | BytesIO]:
+        if self.committed.has(study.key):
+            return self.committed.files(study.key)
+        self._check_needs(study)
+        return {name: self.file(study, name) for name in self.own_entry(study)["sha256"]}
+
+    def study(self, study: Study) -> studies.Found:
+        return studies.read(self.files(study))
+
+    def _check_needs(self, result: Result) -> None:
+        """A network trained again elsewhere (other threads, a GPU) has other bits than the one that was attacked."""
+        for need in result.needs:
+            attacked = self.own_entry(result)["meta"]["needs"].get(need.key)
+            if attacked and self.here(need) and attacked != (now := self.own_entry(need)["sha256"].get(need.file)):
+                raise FPDError(
+                    f"{result.key} was computed on other weights of {need.network.name} (SHA-256 {attacked[:12]}) than the store has "
+                    f"now ({now[:12]}). Delete {self.folder(result)} to compute it anew from the present ones."
+                )
+
+    def _same_images(self, result: Result, images: str) -> None:
+        for need in result.needs:
+            if (before := self.own_entry(need)["meta"]["data"]) != images:
+                raise FPDError(
+                    f"the images of {result.network.network.dataset} are others (SHA-256 {images[:12]}) than those of {need.key} "
+                    f"({before[:12]}). Restore the data folder, or use another store (FPD_STORE or --store)."
+                )
+
+    # ------------------------------------------------------------------------------------------ writing
+
+    def add(self, result: Result, inputs, provenance: dict) -> None:
+        """Compute a result and add it: its files are written beside, then the folder appears in one rename.
+
+        Raises Busy, without waiting, if another process computes it; nothing is computed if it has appeared meanwhile.
+        """
+        with self.lock(result.key):
+            if self.here(result):
+                return
+            inputs.used, inputs.images_of = {}, ""
+            temporary = self.root / "partial" / f"{result.key}.{uuid.uuid4().hex[:8]}.tmp"
+            with writing(self.folder(result)):
+                try:
+                    temporary.mkdir(parents=True)
+                    started = time.monotonic()
+                    found = {"seconds": 0.0, **result.compute(temporary, inputs)}
+                    found["seconds"] = found["seconds"] or time.monotonic() - started
+                    self._same_images(result, inputs.images_of)
+                    meta = {"name": result.network.name, "seed": result.network.seed, "what": result.what,
+                            "spec": plain(result.identity), "needs": inputs.used, "data": inputs.images_of, **found,
+                            "provenance": provenance}  # fmt: skip
+                    sums = {path.name: sha256(path) for path in sorted(temporary.iterdir())}
+                    (temporary / "entry.json").write_text(json.dumps({"meta": meta, "sha256": sums}, indent=1) + "\n")
+                    for path in temporary.iterdir():
+                        with open(path, "rb") as file:
+                            os.fsync(file.fileno())
+                    shutil.rmtree(self.folder(result), ignore_errors=True)  # an entry without its checkpoint, made again
+                    os.rename(temporary, self.folder(result))
+                finally:
+                    shutil.rmtree(temporary, ignore_errors=True)
+            self.partial(result).unlink(missing_ok=True)
+
+    def unknown(self, keys: set[str]) -> list[Path]:
+        """Folders and unfinished states of results that are not among these keys."""
+        paths = [path for kind in (*KINDS, "partial") for path in sorted((self.root / kind).glob("*"))]
+        return [path for path in paths if path.name not in keys and not path.name.endswith(".tmp")]
+
+    def delete(self, path: Path) -> None:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     @contextmanager
-    def lock(self, key: str, patience: float = -1) -> Iterator[None]:
-        """Hold `key` against other processes; waits `patience` seconds (default: for ever), then Busy.
+    def lock(self, key: str) -> Iterator[None]:
+        """Hold `key` against other processes, or Busy at once.
 
         The operating system drops the lock when its holder dies, so a killed run never blocks the next one.
         """
         lock = FileLock(self.root / "locks" / f"{key}.lock")
         try:
-            with lock.acquire(timeout=patience):
+            with lock.acquire(timeout=0):
                 yield
         except Timeout:
-            raise Busy(
-                f"{key} is being computed by another process on store {self.root}. "
-                "Wait for it, or give this run a store of its own (FPD_STORE or --store)."
-            ) from None
+            raise Busy(f"{key} is being computed by another process on store {self.root}.") from None

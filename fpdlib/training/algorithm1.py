@@ -11,6 +11,7 @@ import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -79,6 +80,7 @@ class Recipe:
     precision: str = "float32"
     adversary: Adversary | None = None
     begin: str = ""
+    version: ClassVar[int] = 1  # of what a step and the choice of the epoch compute (see `keys`)
 
     def __post_init__(self):
         choose("phases", self.phases, (1, 2))

@@ -1,0 +1,208 @@
+"""Measurements of a trained network beside its outcomes, each a frozen value that runs on it: the gradient-masking checks, the
+restored images of Fig. 5, and what the text claims and no table shows: smoothness (Sec. 3.3), stability in a neighbourhood
+(Sec. 3.4), the threshold on badly restored images that Sec. 5 proposes.
+
+`run(model, splits, seed, others)` gives {name: data frame or arrays}; `save` and `read` keep them as files.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fpdlib.attacks import adapters
+from fpdlib.attacks.spec import AttackSpec
+from fpdlib.attacks.views import View, loss_gradient
+from fpdlib.data.images import Images, Splits
+from fpdlib.evaluation import restoration
+from fpdlib.evaluation.diagnostics import DiagnosisSpec, diagnose
+from fpdlib.evaluation.outcomes import evaluate, test_order
+from fpdlib.network.answers import NOT_A_NUMBER, OVERFLOWS, predict
+from fpdlib.runtime import generator
+
+Found = dict[str, pd.DataFrame | dict[str, np.ndarray]]
+
+
+class Study(Protocol):
+    """version: raised when what `run` computes changes on purpose (part of the key)."""
+
+    what: ClassVar[str]
+    version: ClassVar[int]
+
+    def run(self, model: nn.Module, splits: Splits, seed: int, others: list[nn.Module]) -> Found: ...
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The gradient-masking checks of a network and its loss landscape (see `diagnostics`); the other network is for transfers."""
+
+    spec: DiagnosisSpec
+    what: ClassVar[str] = "diagnosis"
+    version: ClassVar[int] = 1
+
+    def run(self, model: nn.Module, splits: Splits, seed: int, others: list[nn.Module]) -> Found:
+        checks, grid = diagnose(model, splits.test, self.spec, seed, *others)
+        return {"checks": checks, "landscape": grid}
+
+
+@dataclass(frozen=True)
+class Overflow:
+    """Outcomes of an attack by what an output that is not a number counts as: column `overflow`, 'broken' or 'confirmed'
+    (see `answers.wrong`; then the attack goes on where float64 is right)."""
+
+    attack: AttackSpec
+    what: ClassVar[str] = "overflow"
+    version: ClassVar[int] = 1
+
+    def run(self, model: nn.Module, splits: Splits, seed: int, others: list[nn.Module]) -> Found:
+        found = {how: evaluate(model, splits, replace(self.attack, overflow=how), seed)[0] for how in OVERFLOWS}
+        return {"overflow": pd.concat(found, names=["overflow"]).reset_index(0)}
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """PSNR and SSIM of what a network restores from attacked images, and pictures (see `restoration`)."""
+
+    attack: AttackSpec
+    what: ClassVar[str] = "restoration"
+    version: ClassVar[int] = 1
+
+    def run(self, model: nn.Module, splits: Splits, seed: int, others: list[nn.Module]) -> Found:
+        frame, pictures = restoration.restore(model, splits.test, self.attack, seed)
+        return {"restoration": frame, "pictures": pictures}
+
+
+@dataclass(frozen=True)
+class Smoothness:
+    """Per image, how much the loss gradient turns within `radius`: 1 - cosine between the gradients at x and at x + noise.
+
+    On the logits before tanh with bounded margins, so that saturation does not count as smoothness. 0 is a plane.
+    """
+
+    images: int
+    radius: float = 0.01
+    what: ClassVar[str] = "smoothness"
+    version: ClassVar[int] = 1
+
+    def run(self, model: nn.Module, splits: Splits, seed: int, others: list[nn.Module]) -> Found:
+        def measure(x: Tensor, y: Tensor, part: Tensor) -> pd.DataFrame:
+            view = View(model, "pre-squeeze").eval()
+            _, here = loss_gradient(view, x, y)
+            draws, turns = generator(x.device, seed, int(part[0])), []
+            for _ in range(5):
+                _, there = loss_gradient(view, (x + noise(x, self.radius, draws)).clamp(0, 1), y)
+                turns.append(1 - F.cosine_similarity(here.flatten(1), there.flatten(1)))
+            return pd.DataFrame({"index": part.cpu().numpy(), "turn": torch.stack(turns).mean(0).cpu().numpy()})
+
+        return per_image(model, splits.test, self.images, measure)
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """Per image and delta, the share of uniform draws within delta that leave the network's answer as it is (Sec. 3.4).
+
+    deltas: in pixel units; the training noise is 0.01.
+    """
+
+    images: int
+    draws: int = 20
+    deltas: tuple[float, ...] = (0.01, 0.05, 0.1, 0.3)
+    what: ClassVar[str] = "neighbourhood"
+    version: ClassVar[int] = 1
+
+    def run(self, model: nn.Module, splits: Splits, seed: int, others: list[nn.Module]) -> Found:
+        def measure(x: Tensor, y: Tensor, part: Tensor) -> pd.DataFrame:
+            answer, frames = predict(model, x), []
+            for number, delta in enumerate(self.deltas):
+                draws, same = generator(x.device, seed, int(part[0]), number), torch.zeros(len(x), device=x.device)
+                for _ in range(self.draws):
+                    same += predict(model, (x + noise(x, delta, draws)).clamp(0, 1)) == answer
+                stable = (same / self.draws).cpu().numpy()
+                frames.append(pd.DataFrame({"index": part.cpu().numpy(), "delta": delta, "stable": stable}))
+            return pd.concat(frames, ignore_index=True)
+
+        return per_image(model, splits.test, self.images, measure)
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Per image, clean and attacked (PGD before tanh, 40 steps): the restoration error against the network's own input, and right.
+
+    What a deployed filter can see is the distance of the restored image from the image it was given, not from the clean one.
+    """
+
+    images: int
+    eps: float = 0.1
+    what: ClassVar[str] = "filter"
+    version: ClassVar[int] = 1
+
+    def run(self, model: nn.Module, splits: Splits, seed: int, others: list[nn.Module]) -> Found:
+        def measure(x: Tensor, y: Tensor, part: Tensor) -> pd.DataFrame:
+            view, frames = View(model, "pre-squeeze").eval(), []
+            attacked = adapters.pgd(view, x, y, self.eps, 40, None, True, seed + int(part[0]), model.spec.num_classes)
+            for kind, images in (("clean", x), ("attacked", attacked)):
+                with torch.no_grad():
+                    error = (model.front(images).restored - images).square().flatten(1).mean(1)
+                right = predict(model, images) == y
+                frames.append(pd.DataFrame({"index": part.cpu().numpy(), "images": kind, "error": error.cpu().numpy(),
+                                            "right": right.cpu().numpy()}))  # fmt: skip
+            return pd.concat(frames, ignore_index=True)
+
+        return per_image(model, splits.test, self.images, measure)
+
+
+def noise(x: Tensor, size: float, draws: torch.Generator) -> Tensor:
+    return (torch.rand(x.shape, generator=draws, device=x.device) * 2 - 1) * size
+
+
+def per_image(
+    model: nn.Module, test: Images, count: int, measure: Callable[[Tensor, Tensor, Tensor], pd.DataFrame]
+) -> Found:
+    """A measure (x, y, index) -> frame of the first `count` test images, a hundred at a time."""
+    model.eval().requires_grad_(False)
+    index = test_order(len(test))[: min(count, len(test))].to(test.labels.device)
+    frames = [measure(test.batch(part), test.labels[part], part) for part in index.split(100)]
+    return {"study": pd.concat(frames, ignore_index=True)}
+
+
+def survivors(frame: pd.DataFrame) -> dict[str, int]:
+    """How many breaks of `Overflow` rest on an output that is not a number, and what the same weights say in float64."""
+    first, second = (frame[frame["overflow"] == how] for how in ("broken", "confirmed"))
+    silent = first[first["broken"] & (first["adversarial_prediction"] == NOT_A_NUMBER)]
+    finite = silent["float64_prediction"] != NOT_A_NUMBER
+    right = silent["float64_prediction"] == silent["label"]
+    return {
+        "images": len(first), "broken": int(first["broken"].sum()), "of them by NaN alone": len(silent),
+        "in float64: wrong": int((finite & ~right).sum()), "in float64: not finite": int((~finite).sum()),
+        "in float64: right": int(right.sum()), "broken when the attack goes on": int(second["broken"].sum()),
+    }  # fmt: skip
+
+
+def save(folder: Path, found: Found) -> None:
+    """Frames as CSV, arrays as compressed NumPy files."""
+    for name, content in found.items():
+        if isinstance(content, pd.DataFrame):
+            content.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+        else:
+            np.savez_compressed(folder / f"{name}.npz", **content)
+
+
+def read(files: dict[str, Path | io.BytesIO]) -> Found:
+    """What `save` wrote, by name."""
+    found: Found = {}
+    for name, file in files.items():
+        if name.endswith(".csv"):
+            found[Path(name).stem] = pd.read_csv(file)
+        elif name.endswith(".npz"):
+            with np.load(file, allow_pickle=False) as arrays:
+                found[Path(name).stem] = dict(arrays)
+    return found

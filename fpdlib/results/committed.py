@@ -1,0 +1,147 @@
+"""A profile's results as a few tidy files, which are committed: what a fresh clone shows without computing anything.
+
+    results/<profile>/evidence/
+      README.md               the data card
+      results.parquet         a row a result: kind, key, setting, network, seed, what, meta and sha256 (JSON)
+      outcomes-*.parquet      a row an attacked image and epsilon, one file a setting; `key` names the result
+      logs.parquet            training logs, a row an epoch
+      studies.parquet         the files of studies of a network
+      SHA256SUMS              of the files above
+
+Checkpoints are no evidence: a network is trained again when something that is not here needs it.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from io import BytesIO
+from pathlib import Path
+
+import pandas as pd
+
+from fpdlib.errors import FPDError
+from fpdlib.files import replace_file, sha256, writing
+
+SUMS = "SHA256SUMS"
+CARD = """# Evidence of the profile {profile}
+
+{count} results: {networks} trained networks (their specification, recipe, training log and accuracy on the test images), {outcomes} outcomes
+of attacks, {studies} studies of a network. Made by `python -m fpdlib export --profile {profile}`; read by every command, notebook and
+test of the kit, and by anything that reads Parquet:
+
+```python
+import pandas as pd
+
+results = pd.read_parquet("results.parquet")           # key, setting, network, seed, what, meta
+outcomes = pd.read_parquet("outcomes-table1.parquet")  # a row an attacked image and epsilon; join by key
+```
+
+An outcome has, per image: `index` in the test set, `label`, `eps` (pixel units), `clean_prediction` and `adversarial_prediction` of the
+deployed network (-1: not a number), `linf` and `l2` of the perturbation, `loss`, `gradient_is_zero`, `float64_prediction` (-1: not
+finite; -2: not asked) and `broken`. Provenance (code, libraries, hardware, threads, time), the SHA-256 of the attacked weights and the
+attack with all its parameters are in `meta`, the images' too unless the result is older than their record; where `weights_inferred` is
+true, the outcome did not record the weights, and the SHA-256 is that of the network beside it in the same store.
+
+Images: MNIST (CC BY-SA 3.0), Caltech-101 (CC BY 4.0); these files hold predictions, pictures of a few images, and no other pixels.
+"""
+
+
+class Committed:
+    """What a folder of evidence holds, by key; empty if there is no such folder. FPDError for a file that is damaged or missing."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._frames: dict[str, dict] = {}
+
+    @functools.cached_property
+    def _sums(self) -> dict[str, str]:
+        lines = (self.folder / SUMS).read_text().splitlines() if (self.folder / SUMS).exists() else []
+        return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+
+    def _read(self, name: str) -> pd.DataFrame:
+        path = self.folder / name
+        if not path.exists() or sha256(path) != self._sums.get(name):
+            raise FPDError(f"{path} is damaged or missing: its SHA-256 is not that of {SUMS}. Restore it with `git checkout`.")
+        return pd.read_parquet(path)
+
+    @functools.cached_property
+    def results(self) -> dict[str, dict]:
+        """key -> kind, setting, network, seed, what, meta and sha256 (as JSON)."""
+        return self._read("results.parquet").set_index("key").to_dict("index") if self._sums else {}
+
+    def has(self, key: str) -> bool:
+        return key in self.results
+
+    def entry(self, key: str) -> dict:
+        """`meta` and `sha256` of a result, as the store's entry.json has them."""
+        return {name: json.loads(self.results[key][name]) for name in ("meta", "sha256")}
+
+    def _part(self, name: str, key: str) -> pd.DataFrame:
+        if name not in self._frames:
+            groups = self._read(name).groupby("key", sort=False)
+            self._frames[name] = {key: part.drop(columns="key").reset_index(drop=True) for key, part in groups}
+        return self._frames[name][key].copy()
+
+    def outcome(self, key: str) -> pd.DataFrame:
+        return self._part(f"outcomes-{self.results[key]['setting']}.parquet", key)
+
+    def log(self, key: str) -> pd.DataFrame:
+        return self._part("logs.parquet", key)
+
+    def files(self, key: str) -> dict[str, BytesIO]:
+        """The files of a study."""
+        part = self._part("studies.parquet", key)
+        return {name: BytesIO(content) for name, content in zip(part["file"], part["content"], strict=True)}
+
+
+def export(rows: pd.DataFrame, store, folder: Path) -> Path:
+    """Write what is there of a plan's networks, outcomes and studies as evidence, a folder anew; returns it.
+
+    rows: of a plan; each result goes with the first setting that has it. Raises FPDError if nothing is there.
+    """
+    results, outcomes, logs, files = [], {}, {}, []
+    for line in rows.drop_duplicates("key").sort_values(["kind", "key"]).itertuples():
+        result = line.result
+        if line.kind == "crafted" or not store.has(result):
+            continue
+        entry = store.entry(result)
+        results.append({"kind": line.kind, "key": line.key, "setting": line.setting, "network": line.network, "seed": line.seed,
+                        "what": line.attack or result.what, "meta": json.dumps(entry["meta"]),
+                        "sha256": json.dumps(entry["sha256"])})  # fmt: skip
+        if line.kind == "networks":
+            logs[line.key] = store.log(result)
+        elif line.kind == "outcomes":
+            outcomes.setdefault(line.setting, {})[line.key] = store.outcome(result)
+        else:
+            files += [{"key": line.key, "file": name, "content": file.getvalue() if isinstance(file, BytesIO) else file.read_bytes()}
+                      for name, file in store.files(result).items()]  # fmt: skip
+    if not results:
+        raise FPDError(f"nothing of it is in the store {store.root}; run `python -m fpdlib work` first.")
+    tables = {"results.parquet": pd.DataFrame(results), "logs.parquet": stacked(logs)}
+    tables |= {f"outcomes-{setting}.parquet": stacked(frames) for setting, frames in outcomes.items()}
+    tables["studies.parquet"] = pd.DataFrame(files, columns=["key", "file", "content"])
+    counts = tables["results.parquet"]["kind"].value_counts()
+    card = CARD.format(profile=folder.parent.name, count=len(results),
+                       **{kind: counts.get(kind, 0) for kind in ("networks", "outcomes", "studies")})  # fmt: skip
+    write(folder, tables, card)
+    return folder
+
+
+def write(folder: Path, tables: dict[str, pd.DataFrame], card: str) -> None:
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, table in tables.items():
+            replace_file(folder / name, lambda path, table=table: table.to_parquet(path, index=False, compression="zstd"))
+        replace_file(folder / "README.md", lambda path: path.write_text(card))
+        for path in folder.glob("*.parquet"):
+            if path.name not in tables:
+                path.unlink()
+        names = sorted([*tables, "README.md"])
+        replace_file(folder / SUMS, lambda path: path.write_text("".join(f"{sha256(folder / n)}  {n}\n" for n in names)))
+
+
+def stacked(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Frames under each other, `key` first, in the order of their keys."""
+    parts = [frame.assign(key=key)[["key", *frame.columns]] for key, frame in sorted(frames.items())]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"key": []})

@@ -1,0 +1,222 @@
+"""Equal workers: each takes a result whose needs are there and whose lock is free, computes it, and the store renames it into place.
+
+Nothing ever waits for a lock. A result that fails leaves its traceback under `failed/` in the store and stops only what needs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import torch
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from fpdlib.errors import BudgetExhausted, Busy, FPDError
+from fpdlib.files import project_folder, replace_file
+from fpdlib.results.committed import Committed
+from fpdlib.results.inputs import Inputs, device_of
+from fpdlib.results.plan import costs, missing, results
+from fpdlib.results.provenance import code_version, provenance
+from fpdlib.results.store import Store
+from fpdlib.results.values import Crafted, Network, Result, label
+from fpdlib.runtime import Budget, processors
+
+MEMORY = 2.5e9  # bytes that one worker may take
+SAY_EVERY = 8.0  # seconds between two lines of progress
+
+
+def store_of(rows: pd.DataFrame, folder: str = "") -> Store:
+    """The store in a folder ('' for the default), with the committed evidence of the plan's profile behind it (FPD_RESULTS)."""
+    evidence = project_folder("results", "FPD_RESULTS") / rows["experiment"].iat[0].name / "evidence"
+    return Store(folder or None, Committed(evidence))
+
+
+def work(known: dict[str, Result], inputs: Inputs, say: Callable[[str], None]) -> list[Result]:
+    """Compute what is missing, as one of any number of workers; returns what failed or needs what failed.
+
+    Raises BudgetExhausted and KeyboardInterrupt after what is under way was saved.
+    """
+    store, budget, failed, began = inputs.store, inputs.budget, {}, False
+    while True:
+        todo = missing(known, store)
+        for result in todo:
+            if any(need.key in failed for need in result.needs):
+                failed.setdefault(result.key, result)
+        todo = [result for result in todo if result.key not in failed]
+        if not todo:
+            return list(failed.values())
+        computed = False
+        for result in todo:
+            if there(result, store) or not all(store.here(need) for need in result.needs):
+                continue
+            if began:  # the shortest budget still gets somewhere
+                budget.check()
+            began = True
+            try:
+                say(label(result))
+                store.add(result, inputs, provenance(inputs.device))
+                computed = True
+                traceback_of(store, result).unlink(missing_ok=True)
+            except Busy:
+                continue
+            except (BudgetExhausted, KeyboardInterrupt):
+                raise
+            except Exception as error:  # whatever a library throws: the other results do not depend on it
+                failed[result.key] = result
+                leave(store, result, error)
+            if isinstance(result, (Network, Crafted)):
+                break  # it may have made others ready
+        if not computed:
+            budget.check()
+            time.sleep(0.3)  # all that is left is under way elsewhere, or waits for it
+
+
+def there(result: Result, store: Store) -> bool:
+    """Whether another worker has computed it meanwhile."""
+    return store.here(result) if isinstance(result, (Network, Crafted)) else store.has(result)
+
+
+def traceback_of(store: Store, result: Result) -> Path:
+    return store.root / "failed" / f"{result.key}.txt"
+
+
+def leave(store: Store, result: Result, error: Exception) -> None:
+    """Keep the traceback of a failed result, and say where it is."""
+    path = traceback_of(store, result)
+    text = f"{label(result)}\n\n{''.join(traceback.format_exception(error))}"
+    replace_file(path, lambda target: target.write_text(text))
+    print(f"failed: {label(result)}: {error}\n  traceback: {path}", file=sys.stderr, flush=True)
+
+
+def workers(device: torch.device) -> int:
+    """How many workers this machine takes: one a GPU, else one a processor, as far as its free memory goes."""
+    if device.type == "cuda":
+        return torch.cuda.device_count()
+    with open("/proc/meminfo") as file:
+        free = 1024 * next(int(line.split()[1]) for line in file if line.startswith("MemAvailable"))
+    return max(1, min(processors(), int(free / MEMORY)))
+
+
+@contextlib.contextmanager
+def gpu(store: Store, device: torch.device) -> Iterator[torch.device]:
+    """A GPU that no other worker of this store has, held as long as its lock; the CPU as it is."""
+    if device.type != "cuda":
+        yield device
+        return
+    for number in range(torch.cuda.device_count()):
+        try:
+            with FileLock(store.root / "locks" / f"gpu-{os.uname().nodename}-{number}.lock", timeout=0):
+                yield torch.device("cuda", number)
+                return
+        except Timeout:
+            continue
+    yield torch.device("cuda")  # more workers than GPUs: they share
+
+
+def helper(folder: Path, committed: Path, known: list[Result], device: str, seconds: float | None, threads: int, parent: int) -> None:
+    """One more worker in a process of its own, which ends when its parent does, however that ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends this one
+    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    torch.set_num_threads(threads)
+    store = Store(folder, Committed(committed))
+    with contextlib.suppress(BudgetExhausted, KeyboardInterrupt), gpu(store, device_of(device)) as mine:
+        work({result.key: result for result in known}, Inputs(store, mine, Budget(seconds)), lambda what: None)
+
+
+def compute(rows: pd.DataFrame, device: str = "auto", store: str = "", budget: float | None = None, count: int | None = None,
+            quiet: bool = False, only_show: bool | None = None) -> None:  # fmt: skip
+    """Compute what is missing of a plan, with `count` workers (default: as many as fit), this process among them.
+
+    budget: seconds; BudgetExhausted when they have passed, and the same call continues. only_show: compute nothing, say what is
+    missing (default: if the environment has FPD_COMPUTE=0). Raises FPDError that names what could not be computed.
+    """
+    place = device_of(device)
+    if count is not None and count < 1:
+        raise FPDError(f"the number of workers is {count}; accepted: from 1.")
+    shelf, known = store_of(rows, store), results(rows)
+    todo = missing(known, shelf)
+    spent, _ = costs(rows, shelf)
+    price = {result.key: spent[result.key] for result in todo}
+    if not quiet:
+        announce(rows, known, todo, sum(price.values()))
+    if not todo or (os.environ.get("FPD_COMPUTE") == "0" if only_show is None else only_show):
+        return
+    shelf.prepare()
+    code_version()  # now: the source on disk may change while a long run is under way
+    threads = rows["experiment"].iat[0].threads or processors()
+    if place.type == "cpu":  # bits depend on it, so it belongs to the profile
+        torch.set_num_threads(threads)
+    limit, count = Budget(budget), min(count or workers(place), len(todo))
+    context = multiprocessing.get_context("spawn")
+    arguments = (shelf.root, shelf.committed.folder, list(known.values()), place.type, budget, threads, os.getpid())
+    helpers = [context.Process(target=helper, args=arguments, daemon=True) for _ in range(count - 1)]
+    now, stop = {}, threading.Event()
+    reporter = threading.Thread(target=progress, args=(todo, price, shelf, now, stop), daemon=True)
+    try:
+        for process in helpers:
+            process.start()
+        if not quiet:
+            reporter.start()
+        with gpu(shelf, place) as mine:
+            failed = work(known, Inputs(shelf, mine, limit), lambda what: now.update(what=what))
+    finally:
+        stop.set()
+        for process in helpers:
+            process.terminate()
+        for process in helpers:
+            process.join()
+    if not quiet:
+        reporter.join()
+    check(failed)
+
+
+def announce(rows: pd.DataFrame, known: dict[str, Result], todo: list[Result], seconds: float) -> None:
+    """How much is there, what is missing, and about how long it takes."""
+    print(f"{len(known) - len(todo)} of {len(known)} results are there, {len(todo)} to compute"
+          + (f": about {seconds / 60:.0f} minutes of one processor" if todo else ""), flush=True)  # fmt: skip
+    if todo:
+        names = list(dict.fromkeys(result.network.name for result in todo))
+        print(f"  missing: {', '.join(names[:12])}" + (f" and {len(names) - 12} more networks" if len(names) > 12 else ""), flush=True)
+    for here in {line.setting: line for line in rows["experiment"]}.values():
+        if here.stand_in and here.name != "smoke":
+            print(f"  {here.setting}: images are a STAND-IN ({here.dataset}); no claim is tested on it", flush=True)
+
+
+def progress(todo: list[Result], price: dict[str, float], store: Store, now: dict, stop: threading.Event) -> None:
+    """One bar over what is to be computed, by its cost, with what this worker computes and about how long the rest takes."""
+    started, total = time.monotonic(), sum(price.values())
+    left = {result.key: result for result in todo}
+    with tqdm(total=len(todo), bar_format="  {desc}", mininterval=0) as bar:
+        while True:
+            ended = stop.wait(SAY_EVERY)
+            left = {key: result for key, result in left.items() if not there(result, store)}
+            paid, passed = total - sum(price[key] for key in left), time.monotonic() - started
+            words = f", about {passed * (total - paid) / paid / 60:.1f} min left" if paid > 0 and left else ""
+            bar.set_description_str(f"{len(todo) - len(left)} of {len(todo)}{words}; now {now.get('what', 'starting')}")
+            if ended:
+                return
+
+
+def check(failed: list[Result]) -> None:
+    """FPDError that names what could not be computed."""
+    if failed:
+        names = "; ".join(map(label, failed[:5])) + (f"; and {len(failed) - 5} more" if len(failed) > 5 else "")
+        raise FPDError(
+            f"{len(failed)} results could not be computed: {names}. Their tracebacks are in the store's folder `failed`; everything "
+            "else is there. Run the same command again to try them once more."
+        )
