@@ -9,7 +9,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 # Compiled once: of the thousands of installed modules, what a worker and a notebook import.
-IMPORTED := import fpdlib.report.notebook, fpdlib.results.plan, art.attacks.evasion, art.estimators.classification, foolbox, \
+IMPORTED := import fpdlib.report.publish, fpdlib.report.notebook, art.attacks.evasion, art.estimators.classification, foolbox, \
 	pyautoattack, ipykernel.kernelapp, papermill, snakemake.cli, matplotlib.pyplot
 
 .PHONY: reproduce test lab lint lock clean

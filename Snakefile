@@ -1,9 +1,16 @@
-# Runs every notebook headlessly with papermill: snakemake --cores all --config profile=smoke
-# Networks and outcomes live in the store, so a notebook that is stopped and run again continues where it was.
+# Starts equal workers, then renders every notebook headlessly with papermill, two side by side:
+#
+#   snakemake --cores all --config profile=smoke                                      after `python -m fpdlib work`
+#   snakemake --cores all --config profile=laptop workers=2                           with two workers of one process each
+#   snakemake --executor slurm --jobs 4 --config profile=paper workers=4 resources=gpu  the same workers as Slurm jobs
+#
+# Workers share a store on a common file system; any of them may be killed, and started again.
 import sys
 from pathlib import Path
 
 PROFILE = config.get("profile", "smoke")
+WORKERS = int(config.get("workers", 0))
+SEEDS = f"--seeds {config['seeds']}" if "seeds" in config else ""
 NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("[0-9][0-9]-*.ipynb"))
 
 
@@ -12,19 +19,38 @@ rule all:
         expand("build/{profile}/{name}.ipynb", profile=PROFILE, name=NOTEBOOKS),
 
 
-# Side by side: what they show was computed by `python -m fpdlib work` before; `make reproduce` has them compute nothing (FPD_COMPUTE=0).
+rule worker:
+    output:
+        temp(touch("build/{profile}/worker-{number}")),
+    params:
+        python=sys.executable,
+        seeds=SEEDS,
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=720,
+        gres="gpu:1" if config.get("resources") == "gpu" else "none",
+    shell:
+        "{params.python} -m fpdlib work --profile {wildcards.profile} {params.seeds} --workers 1"
+
+
+# What a notebook shows was computed before; `make reproduce` has it compute nothing (FPD_COMPUTE=0).
 rule notebook:
     input:
         notebook="notebooks/{name}.ipynb",
         code=sorted(str(path) for path in Path("fpdlib").rglob("*.py")),
+        workers=expand("build/{profile}/worker-{number}", profile=PROFILE, number=range(WORKERS)),
     output:
         "build/{profile}/{name}.ipynb",
     params:
         python=sys.executable,
         results="results/{profile}/notebooks",
+        failed="build/{profile}/failed-{name}.ipynb",
     threads: 1
     shell:
-        "mkdir -p {params.results} && "
-        "{params.python} -m papermill --no-progress-bar --log-level WARNING {input.notebook} {output}.tmp.ipynb -p profile {wildcards.profile} && "
+        "mkdir -p {params.results} && rm -f {params.failed} && "
+        "{{ {params.python} -m papermill --no-progress-bar --log-level WARNING {input.notebook} {output}.tmp.ipynb "
+        "-p profile {wildcards.profile} || {{ mv {output}.tmp.ipynb {params.failed}; "
+        "echo '{wildcards.name} failed; it is kept with its traceback: {params.failed}' >&2; exit 1; }}; }} && "
         "mv {output}.tmp.ipynb {output} && cp {output} {params.results}/{wildcards.name}.ipynb && "
         "echo '{wildcards.name} ({wildcards.profile}): done'"

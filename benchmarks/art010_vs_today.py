@@ -18,15 +18,7 @@ from fpdlib.paper import suites
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 # column -> radius in pixel units, as when ART 0.10 made its images
-RADII = {
-    "linf-fgsm": 0.3,
-    "linf-pgd": 0.3,
-    "linf-cw": 0.3,
-    "l2-fgsm": 1.0,
-    "l2-pgd": 1.0,
-    "l2-cw": None,
-    "l2-deepfool": None,
-}
+RADII = {"linf-fgsm": 0.3, "linf-pgd": 0.3, "linf-cw": 0.3, "l2-fgsm": 1.0, "l2-pgd": 1.0, "l2-cw": None, "l2-deepfool": None}
 
 
 def main() -> None:

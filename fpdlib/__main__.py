@@ -39,29 +39,19 @@ def parser() -> argparse.ArgumentParser:
     planned = argparse.ArgumentParser(add_help=False, parents=[common])
     planned.add_argument("--plan", nargs="+", default=[], help="tables, settings, studies, claims by id (default: all)")
     planned.add_argument("--networks", nargs="+", default=[], help="only these; names as `plan` lists them")
-    planned.add_argument(
-        "--only", choices=("networks", "outcomes", "studies"), help="only results of this kind, and what they need"
-    )
+    planned.add_argument("--only", choices=("networks", "outcomes", "studies"), help="only results of this kind, and what they need")
     work = commands.add_parser("work", help="compute what is missing of the plan", parents=[planned])
     work.add_argument("--device", default="auto", help="auto, cpu, cuda")
     work.add_argument("--budget", type=seconds, help="stop cleanly after this time, e.g. 540s; run again to continue")
-    work.add_argument(
-        "--workers", type=int, help="processes (default: one a GPU, else one a processor as memory allows)"
-    )
+    work.add_argument("--workers", type=int, help="processes (default: one a GPU, else one a processor as memory allows)")
     work.add_argument("--quiet", action="store_true", help="no progress")
     command = commands.add_parser("plan", aliases=["status"], parents=[planned],
                                   help="how much of every table is there, running, failed, missing, and for how long")  # fmt: skip
     command.add_argument("--csv", type=Path, help="write the plan, a row per number, to this file")
     out = argparse.ArgumentParser(add_help=False, parents=[common])
-    out.add_argument(
-        "--out", type=Path, default=project_folder("results", "FPD_RESULTS"), help="default: FPD_RESULTS or results/"
-    )
-    table = commands.add_parser(
-        "table", help="show a table from what is there, and write it under results/", parents=[out]
-    )
-    table.add_argument(
-        "number", choices=TABLES, help="the paper's table, the known answer, a verdict on every claim, or all of it"
-    )
+    out.add_argument("--out", type=Path, default=project_folder("results", "FPD_RESULTS"), help="default: FPD_RESULTS or results/")
+    table = commands.add_parser("table", help="show a table from what is there, and write it under results/", parents=[out])
+    table.add_argument("number", choices=TABLES, help="the paper's table, the known answer, a verdict on every claim, or all of it")
     commands.add_parser("export", help="write what is there as evidence, a few Parquet files", parents=[out])
     collect = commands.add_parser("gc", help="what the store has and no plan of the profile knows", parents=[common])
     collect.add_argument("--delete", action="store_true", help="delete it")
@@ -90,15 +80,7 @@ def selected(arguments: argparse.Namespace) -> pd.DataFrame:
 def work(arguments: argparse.Namespace) -> None:
     from fpdlib.results import compute
 
-    compute(
-        selected(arguments),
-        arguments.device,
-        arguments.store,
-        arguments.budget,
-        arguments.workers,
-        arguments.quiet,
-        False,
-    )
+    compute(selected(arguments), arguments.device, arguments.store, arguments.budget, arguments.workers, arguments.quiet, False)
 
 
 def plan(arguments: argparse.Namespace) -> None:
@@ -177,16 +159,7 @@ def cost(arguments: argparse.Namespace) -> None:
     print(pd.DataFrame(lines).T.map(lambda value: f"{value:,.0f}").to_string())
 
 
-COMMANDS = {
-    "work": work,
-    "plan": plan,
-    "status": plan,
-    "table": table,
-    "export": export,
-    "gc": collect,
-    "pages": pages,
-    "cost": cost,
-}
+COMMANDS = {"work": work, "plan": plan, "status": plan, "table": table, "export": export, "gc": collect, "pages": pages, "cost": cost}
 
 
 def main() -> int:

@@ -3,6 +3,7 @@ import tiny
 import torch
 
 from fpdlib import data
+from fpdlib.paper.experiments import PROFILES
 
 torch.set_num_threads(2)
 
@@ -24,6 +25,17 @@ def small(sample):
 @pytest.fixture
 def profiles(monkeypatch):
     """Adds the profile `tiny`: 12 steps of training on 900 images, 20 attacked images, one epoch of surrogates."""
-    for table, entry in tiny.SIZES:
-        monkeypatch.setitem(table, "tiny", entry)
+    monkeypatch.setitem(PROFILES, "tiny", tiny.TINY)
     monkeypatch.setattr(data, "load", tiny.few_images)
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """A tenth of the images, as `tiny` has them."""
+    monkeypatch.setattr(data, "load", tiny.few_images)
+
+
+@pytest.fixture(autouse=True)
+def computing(monkeypatch):
+    """Notebooks are tested on what is there; the library's own tests compute."""
+    monkeypatch.delenv("FPD_COMPUTE", raising=False)

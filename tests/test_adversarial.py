@@ -117,9 +117,7 @@ def test_a_stopped_adversarial_run_ends_with_the_same_bits(small, tmp_path):
             break
         except BudgetExhausted:
             stopped = build(PLAIN, 1)
-    assert all(
-        torch.equal(a, b) for a, b in zip(whole.state_dict().values(), stopped.state_dict().values(), strict=True)
-    )
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), stopped.state_dict().values(), strict=True))
 
 
 def test_passes_and_strength():
@@ -129,9 +127,7 @@ def test_passes_and_strength():
     assert [algorithm1.strength(warm, p) for p in (0.0, 0.25, 0.5, 1.0)] == [0, 0.5, 1, 1]
 
 
-@pytest.mark.parametrize(
-    "change", [{"eps": 0}, {"eps": 8}, {"steps": 0}, {"labels": "target"}, {"warmup": 2}, {"clean_weight": -1}]
-)
+@pytest.mark.parametrize("change", [{"eps": 0}, {"eps": 8}, {"steps": 0}, {"labels": "target"}, {"warmup": 2}, {"clean_weight": -1}])
 def test_bad_adversaries_are_named(change):
     with pytest.raises(FPDError, match=r"accepted|must be"):
         replace(PGD, **change)

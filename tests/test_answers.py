@@ -7,17 +7,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fake import Fake
 from torch import nn
 
 from fpdlib import data, evaluation
 from fpdlib.attacks.methods import PGD
 from fpdlib.attacks.spec import AttackSpec
 from fpdlib.errors import FPDError
-from fpdlib.evaluation import diagnostics
+from fpdlib.evaluation import studies
 from fpdlib.evaluation.diagnostics import Bench, DiagnosisSpec
 from fpdlib.network import answers
+from fpdlib.paper.experiments import PROFILES
 from fpdlib.report import measures
-from fpdlib.results import studies
+from fpdlib.results.keys import key_of, plain
 
 
 class Cubic(nn.Module):
@@ -81,9 +83,7 @@ def test_a_network_comes_back_from_float64_as_it_was():
         assert next(exact.parameters()).dtype == torch.float64
         raise KeyboardInterrupt
     after = model.state_dict()
-    assert len(parameters) == 4 and all(
-        torch.equal(after[k], v) and after[k].dtype == v.dtype for k, v in before.items()
-    )
+    assert len(parameters) == 4 and all(torch.equal(after[k], v) and after[k].dtype == v.dtype for k, v in before.items())
 
 
 @pytest.mark.parametrize(("eps", "overflow", "broken", "float64"), [
@@ -124,15 +124,13 @@ def test_tables_say_how_many_breaks_rest_on_no_number():
     other = frame.assign(adversarial_prediction=np.repeat([0, 2, 0], [85, 10, 5]))
     other["broken"] = other["adversarial_prediction"] != 0
     outcomes = {"white-box": frame, "sound-pgd": other}
-    lab = type("Lab", (), {
-        "profile": type("P", (), {"attacks": dict.fromkeys(outcomes)}), "missing": lambda self, names: [],
-        "outcome": lambda self, name, attack: outcomes[attack],
-    })()  # fmt: skip
-    assert measures.measurement([lab], "F", "white-box")["nan"] == pytest.approx(100 * 15 / 60)
-    found = measures.measurement([lab], "F", "sound-pgd")
+    evidence = Fake({}, attacks=dict.fromkeys(outcomes))
+    evidence.outcome = lambda name, attack, seed: outcomes[attack]
+    assert measures.measurement(evidence, "F", "white-box")["nan"] == pytest.approx(100 * 15 / 60)
+    found = measures.measurement(evidence, "F", "sound-pgd")
     assert found["value"] == pytest.approx(40) and found["nan"] == pytest.approx(100 * 5 / 60)
     frame["broken"], frame["adversarial_prediction"] = False, 0
-    assert np.isnan(measures.measurement([lab], "F", "white-box")["nan"])  # nothing is broken
+    assert np.isnan(measures.measurement(evidence, "F", "white-box")["nan"])  # nothing is broken
 
 
 def test_survivors_count_what_float64_confirms():
@@ -149,14 +147,11 @@ def test_checks_judge_as_tables_do():
     for overflow, expected in (("confirmed", [True, False]), ("broken", [False, False])):
         bench = Bench(Cubic(), x, y, DiagnosisSpec(overflow=overflow), 0)
         assert bench.right(x).tolist() == expected and bench.right(x[:1], slice(0, 1)).tolist() == expected[:1]
-    assert {name: spec.overflow for name, spec in diagnostics.DIAGNOSES.items() if name == "laptop"} == {
-        "laptop": "broken"
-    }
+    assert {name: profile.diagnosis.overflow for name, profile in PROFILES.items()} == {
+        "smoke": "confirmed", "laptop": "broken", "paper-short": "confirmed", "paper": "confirmed"}  # fmt: skip
 
 
 def test_the_judgement_is_part_of_every_attacks_key():
-    from fpdlib.results.store import key_of, plain
-
     spec = AttackSpec("a", "published", PGD(((1, None, 0),)))
-    assert plain(spec)["overflow"] == "confirmed" and "overflow" not in plain(replace(spec, overflow="broken"))
+    assert plain(spec)["overflow"] == "confirmed"
     assert key_of("a", spec) != key_of("a", replace(spec, overflow="broken"))

@@ -1,23 +1,25 @@
 """Every claim has a test that exists; verdicts from made-up outcomes; committed verdicts come from committed outcomes."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
-import numpy as np
 import pandas as pd
 import pytest
+from fake import Fake
 
+import fpdlib
 from fpdlib import evaluation
+from fpdlib.paper import published
 from fpdlib.paper.experiments import EXPLORATIONS, PROFILES, VARIANTS
 from fpdlib.paper.settings import SETTINGS
 from fpdlib.report import claims, measures, verdicts
-from fpdlib.results.lab import Lab
 
 RESULTS = Path(__file__).parent.parent / "results"
 VERDICTS = {"holds", "does not hold", "not decided", "not tested"}
 
 
 def test_every_claim_names_its_place_its_test_and_networks_that_exist():
-    table = claims.load()
+    table = published.claims()
     assert table["id"].is_unique and len(table) >= 40 and (table["place"].str.len() > 3).all()
     for _, claim in table.iterrows():
         assert claim["setting"] in ("", *SETTINGS), claim["id"]
@@ -32,45 +34,24 @@ def test_every_claim_names_its_place_its_test_and_networks_that_exist():
         assert part in places, part
 
 
-class FakeLab:
-    """A lab of the setting table2 whose outcomes are given: {network: share of 200 images that stand}; all attacks alike."""
-
-    ATTACKS = ("published/linf-pgd", "published/l2-pgd", "current/linf-pgd", "sound/linf", "sound/l2")
-
-    def __init__(self, shares, clean=0.99, seed=0, stand_in=False, low=None):
-        self.shares, self.seed, self._clean, self.low = shares, seed, clean, low or {}
-
-        def spec(key):
-            return type("A", (), {"norm": key.split("/")[1].split("-")[0], "space": "network", "eps": (0.3,)})()
-
-        attacks = {key: spec(key) for key in self.ATTACKS}
-        self.profile = type("P", (), {"attacks": attacks, "stand_in": stand_in, "dataset": "fake", "name": "fake"})()
-
-    def at(self, setting):
-        return self
-
-    def missing(self, names, attacks=None):
-        return []
-
-    def outcome(self, name, attack):
-        share = self.low.get(name, self.shares[name]) if attack.startswith("sound") else self.shares[name]
-        label = np.zeros(200, int)
-        fell = np.arange(200) >= share * 200
-        return pd.DataFrame(
-            {"index": range(200), "eps": 0.3, "label": label, "adversarial_prediction": fell, "broken": fell}
-        )
-
-    def clean(self, name):
-        share = self._clean if np.isscalar(self._clean) else self._clean[name]
-        return evaluation.rate(np.arange(1000) < share * 1000)
-
-    def undertrained(self, name):
-        return self.clean(name).value < 0.95
+ATTACKS = ("published/linf-pgd", "published/l2-pgd", "current/linf-pgd", "sound/linf", "sound/l2")
 
 
-def judged(test, labs, protocol="published", better="F", worse="O"):
+def fake(*shares, low=None, attacks=ATTACKS, **options):
+    """Evidence of the setting table2, a dictionary a seed: {network: share of 200 images that stand}; all attacks alike but sound
+    ones, of which `low` has other shares."""
+
+    def spec(key):
+        return SimpleNamespace(norm=key.split("/")[1].split("-")[0], space="network", eps=(0.3,))
+
+    hits = [{name: {key: (low or {}).get(name, share) if key.startswith("sound") else share for key in attacks}
+             for name, share in one.items()} for one in shares or ({},)]  # fmt: skip
+    return Fake(*hits, count=200, attacks={key: spec(key) for key in attacks}, **options)
+
+
+def judged(test, evidence, protocol="published", better="F", worse="O"):
     claim = {"test": test, "better": better, "worse": worse, "where": "bounded", "setting": "table2", "printed": ""}
-    return claims.judge(pd.Series(claim), labs, protocol)
+    return claims.judge(pd.Series(claim), evidence, protocol)
 
 
 @pytest.mark.parametrize(
@@ -86,62 +67,58 @@ def judged(test, labs, protocol="published", better="F", worse="O"):
 )
 @pytest.mark.parametrize("protocol", ["published", "sound"])
 def test_orders_and_gains(f, o, gain, verdict, protocol):
-    found = verdicts.order([FakeLab({"F": f, "ReLU": o})], "F", "O", "bounded", protocol, gain)
+    found = verdicts.order(fake({"F": f, "ReLU": o}), "F", "O", "bounded", protocol, gain)
     assert found.verdict == verdict and found.effect == pytest.approx(100 * (f - o))
     assert found.low < found.effect < found.high and found.n == 200 and found.seeds == 1
 
 
 def test_what_earns_no_verdict():
-    weak = judged("order", [FakeLab({"F": 0.6, "ReLU": 0.2}, {"F": 0.8, "ReLU": 0.99})])
+    weak = judged("order", fake({"F": 0.6, "ReLU": 0.2}, clean={"F": 0.8, "ReLU": 0.99}))
     assert (weak.verdict, weak.reason) == ("not decided", "undertrained: F")
-    stand_in = judged("order", [FakeLab({"F": 0.6, "ReLU": 0.2}, stand_in=True)])
+    stand_in = judged("order", fake({"F": 0.6, "ReLU": 0.2}, stand_in=True))
     assert stand_in.verdict == "not tested" and "stand-in" in stand_in.reason
-    labs = [FakeLab({"F": 0.9, "ReLU": 0.1}), FakeLab({"F": 0.3, "ReLU": 0.35}, seed=1)]
-    assert judged("order", labs).reason == "seeds disagree"
-    lab = FakeLab({"F": 0.6, "ReLU": 0.2})
-    del lab.profile.attacks["current/linf-pgd"]
-    assert judged("order", [lab], "current").verdict == "not tested"
+    assert judged("order", fake({"F": 0.9, "ReLU": 0.1}, {"F": 0.3, "ReLU": 0.35})).reason == "seeds disagree"
+    evidence = fake({"F": 0.6, "ReLU": 0.2})
+    del evidence.profile.attacks["current/linf-pgd"]
+    assert judged("order", evidence, "current").verdict == "not tested"
+    absent = fake({"F": 0.6, "ReLU": 0.2}, missing=[("F", 0)])
+    assert judged("order", absent).verdict == "not tested" and "not computed" in judged("order", absent).reason
 
 
 def test_the_worst_case_takes_every_attack_of_its_norm():
-    lab = FakeLab({"F": 0.5}, low={"F": 0.2})
-    assert measures.scores(lab, "F", "worst/linf").mean() == pytest.approx(0.2)
-    lab.low = {"F": 0.9}  # a weaker attack that broke more still counts
-    assert measures.scores(lab, "F", "worst/linf").mean() == pytest.approx(0.5)
+    assert measures.scores(fake({"F": 0.5}, low={"F": 0.2}), "F", "worst/linf", 0).mean() == pytest.approx(0.2)
+    # a weaker attack that broke more still counts
+    assert measures.scores(fake({"F": 0.5}, low={"F": 0.9}), "F", "worst/linf", 0).mean() == pytest.approx(0.5)
 
 
 def test_clean_accuracy_within_a_point():
-    same = verdicts.clean_accuracy([FakeLab({}, {"F": 0.99, "ReLU": 0.99})], "F", "O")
-    lost = verdicts.clean_accuracy([FakeLab({}, {"F": 0.951, "ReLU": 0.999})], "F", "O")
+    same = verdicts.clean_accuracy(fake(clean={"F": 0.99, "ReLU": 0.99}), "F", "O")
+    lost = verdicts.clean_accuracy(fake(clean={"F": 0.951, "ReLU": 0.999}), "F", "O")
     assert (same.verdict, lost.verdict) == ("holds", "does not hold") and lost.effect == pytest.approx(-4.8)
-    assert judged("clean", [FakeLab({}, {"F": 0.9, "ReLU": 0.99})]).reason == "undertrained: F"
+    assert judged("clean", fake(clean={"F": 0.9, "ReLU": 0.99})).reason == "undertrained: F"
 
 
 def test_masked_gradients():
-    ATTACKS = ("published/linf-fgsm", "published/linf-pgd", "published/linf-cw", "sound/linf")
+    attacks = ("published/linf-fgsm", "published/linf-pgd", "published/linf-cw", "sound/linf")
     for low, verdict in ((0.0, "does not hold"), (0.6, "holds"), (0.5, "not decided")):
-        lab = FakeLab({"F": 0.6, "O_PGD": 0.5}, low={"F": low, "O_PGD": 0.4})
-        lab.profile.attacks = {k: type("A", (), {"norm": "linf", "space": "network", "eps": (0.3,)})() for k in ATTACKS}
-        found = verdicts.masking([lab], "F", "O_PGD")
+        found = verdicts.masking(fake({"F": 0.6, "O_PGD": 0.5}, low={"F": low, "O_PGD": 0.4}, attacks=attacks), "F", "O_PGD")
         assert found.verdict == verdict and found.reason == f"gaps {100 * (0.6 - low):.1f} and 10.0"
-    lab.shares, lab.low = {"F": 0.0, "O_PGD": 0.0}, {}
-    assert verdicts.masking([lab], "F", "O_PGD").reason == "nothing is left to be masked"
+    nothing = fake({"F": 0.0, "O_PGD": 0.0}, attacks=attacks)
+    assert verdicts.masking(nothing, "F", "O_PGD").reason == "nothing is left to be masked"
 
 
 def test_one_attack_against_another():
-    lab = FakeLab({"O_FGSM": 0.8}, low={"O_FGSM": 0.1})
-    assert verdicts.between_attacks([lab], "O_FGSM", "published/linf-pgd", "sound/linf").verdict == "holds"
-    assert (
-        verdicts.between_attacks([lab], "O_FGSM", "published/linf-pgd", "published/l2-pgd").verdict == "does not hold"
-    )
+    evidence = fake({"O_FGSM": 0.8}, low={"O_FGSM": 0.1})
+    assert verdicts.between_attacks(evidence, "O_FGSM", "published/linf-pgd", "sound/linf").verdict == "holds"
+    assert verdicts.between_attacks(evidence, "O_FGSM", "published/linf-pgd", "published/l2-pgd").verdict == "does not hold"
 
 
-def test_an_average_has_no_worst_case_and_unbounded_attacks_are_not_bounded():
-    lab = Lab("smoke").at("table2")
-    assert verdicts.keys(lab, "all", "sound") == [] and len(verdicts.keys(lab, "all", "published")) == 7
-    assert verdicts.keys(lab, "bounded", "sound") == ["worst/linf", "worst/l2"]
-    assert not {f"published/{name}" for name in verdicts.UNBOUNDED} & set(verdicts.keys(lab, "bounded", "published"))
-    assert verdicts.keys(lab, "l2", "published") == ["published/l2-fgsm", "published/l2-pgd"]
+def test_an_average_has_no_worst_case_and_unbounded_attacks_are_not_bounded(tmp_path):
+    evidence = fpdlib.load(fpdlib.plan("table2"), str(tmp_path))
+    assert verdicts.keys(evidence, "all", "sound") == [] and len(verdicts.keys(evidence, "all", "published")) == 7
+    assert verdicts.keys(evidence, "bounded", "sound") == ["worst/linf", "worst/l2"]
+    assert not {f"published/{name}" for name in verdicts.UNBOUNDED} & set(verdicts.keys(evidence, "bounded", "published"))
+    assert verdicts.keys(evidence, "l2", "published") == ["published/l2-fgsm", "published/l2-pgd"]
 
 
 def test_decisions():
@@ -153,10 +130,10 @@ def test_decisions():
 
 
 def test_deterministic_verdicts():
-    by_id = claims.load().set_index("id")
+    by_id = published.claims().set_index("id")
 
     def one(name):
-        return claims.judge(by_id.loc[name], [], "any")
+        return claims.judge(by_id.loc[name], None, "any")
 
     assert verdicts.theorem_holds(100).verdict == "does not hold"
     lipschitz = one("tanh-lipschitz")
@@ -171,19 +148,18 @@ def test_deterministic_verdicts():
 def test_adversarial_training_costs_more_than_fpd_and_dot_products_are_free(tmp_path):
     found = verdicts.training_cost("F", "O_PGD")
     assert found.verdict == "holds" and found.effect > 10
-    lab = Lab("smoke", store=tmp_path)
-    assert verdicts.less([lab], "F_FD", "ReLU", "parameters").effect == 0
-    dearer = verdicts.less([lab], "F", "F (gaussian)", "forward_macs")
+    assert verdicts.less(PROFILES["smoke"], "F_FD", "ReLU", "parameters").effect == 0
+    dearer = verdicts.less(PROFILES["smoke"], "F", "F (gaussian)", "forward_macs")
     assert dearer.verdict == "holds" and dearer.effect < 0
 
 
 @pytest.mark.parametrize("profile", ["laptop"])
 def test_committed_verdicts_come_from_committed_outcomes(profile, tmp_path):
     committed = pd.read_csv(RESULTS / profile / "tables" / "claims.csv", keep_default_na=False)
-    assert set(committed["verdict"]) <= VERDICTS and committed["id"].nunique() == len(claims.load())
+    assert set(committed["verdict"]) <= VERDICTS and committed["id"].nunique() == len(published.claims())
     quick = tuple(i for i in committed["id"].unique() if i not in ("theorem", "cheaper"))  # slow to recompute
-    labs = [Lab(profile, seed, "cpu", tmp_path, stored_only=True) for seed in (0, 1, 2)]
-    found = claims.verify(labs, quick).set_index(["id", "protocol"])["verdict"]
+    evidence = fpdlib.load(fpdlib.plan(profile=profile), str(tmp_path))
+    found = claims.verify(evidence, quick).set_index(["id", "protocol"])["verdict"]
     same = committed[committed["id"].isin(quick)].set_index(["id", "protocol"])["verdict"]
     pd.testing.assert_series_equal(found, same)
 
@@ -191,24 +167,18 @@ def test_committed_verdicts_come_from_committed_outcomes(profile, tmp_path):
 def test_the_known_answer_of_the_literature(tmp_path):
     """Wong et al. 2020: 82.93 % under AutoAttack at eps 0.3. Ours, with more attacks than AutoAttack, ends between 75 and 88 %.
     A much lower value would mean a broken training, a higher one a weak attack."""
-    lab = Lab("laptop", 0, "cpu", tmp_path, setting="anchor", stored_only=True)
+    evidence = fpdlib.load(fpdlib.plan("known-answer", profile="laptop"), str(tmp_path))
     name = "CNN (fast AT, 30 epochs)"
-    found = evaluation.rate(evaluation.robust(lab.outcome(name, "sound/linf")).iloc[:, -1])
-    told = evaluation.rate(evaluation.robust(lab.outcome(name, "published/linf-pgd")).iloc[:, -1])
+    found = evaluation.rate(evaluation.robust(evidence.outcome(name, "sound/linf", 0)).iloc[:, -1])
+    told = evaluation.rate(evaluation.robust(evidence.outcome(name, "published/linf-pgd", 0)).iloc[:, -1])
     assert found.n == 1000 and 0.75 <= found.value <= 0.88
-    assert told.value > found.value and lab.clean(name).value > 0.97
+    assert told.value > found.value and evidence.clean(name, 0).value > 0.97
 
 
 def test_an_attack_that_met_no_image_has_no_cost():
-    class Counts(FakeLab):
-        def counts(self, name, attack):
-            passes = 0 if name == "F" else 5  # of F no image is classified correctly, so no attack ever ran
-            return {"forwards": passes, "backwards": passes}
-
-        def spec(self, name):
-            return VARIANTS[name].spec(PROFILES["smoke"])
-
-    lab = Counts({"F": 0.0, "ReLU": 0.5})
-    found = verdicts.attack_cost([lab], "F", "O", "passes")
+    none, some = {"forwards": 0, "backwards": 0}, {"forwards": 5, "backwards": 5}  # of F no image is classified correctly
+    evidence = fake({"F": 0.0, "ReLU": 0.5}, counts={"F": none, "ReLU": some})
+    evidence.result = lambda name, what, seed: SimpleNamespace(spec=VARIANTS[name].spec(PROFILES["smoke"]))
+    found = verdicts.attack_cost(evidence, "F", "O", "passes")
     assert (found.verdict, found.reason) == ("not decided", "an attack found no correctly classified image")
-    assert verdicts.attack_cost([lab], "O", "O", "passes").effect == 1
+    assert verdicts.attack_cost(evidence, "O", "O", "passes").effect == 1

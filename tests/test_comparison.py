@@ -1,43 +1,41 @@
 """Section 4.2 as data: the paper's parameters, settings and their stand-ins, transfers, and no paper number beside a stand-in."""
 
 import math
-import os
-from pathlib import Path
 
-import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+import fpdlib
 from fpdlib.attacks.methods import PGD
+from fpdlib.attacks.spec import AttackSpec
 from fpdlib.errors import FPDError
-from fpdlib.paper import published, settings, suites
+from fpdlib.paper import published
 from fpdlib.paper.experiments import PROFILES, VARIANTS
 from fpdlib.paper.settings import SETTINGS, networks_of, setting
 from fpdlib.report import tables
-from fpdlib.results import plan
-from fpdlib.results.lab import Lab, named_network
+from fpdlib.results import Evidence
+from fpdlib.results.inputs import Inputs
+from fpdlib.results.store import Store
+from fpdlib.results.values import Crafted, Outcome, named_network
 
+STAND_INS = ("svhn-stand-in", "caltech101-sample")
 TABLES = {"table2": 2, "svhn-resnet50": 4}
 
 
 def test_the_papers_attack_parameters():
     two, four = setting("paper", "table2").attacks, setting("paper", "svhn-resnet101").attacks
     assert two["published/linf-pgd"].method == PGD(((100, 0.1, 0),)) and two["published/linf-pgd"].eps == (0.3,)
-    assert (
-        two["published/l2-pgd"].method.steps,
-        two["published/l2-pgd"].method.step_size,
-        two["published/l2-pgd"].eps,
-    ) == (100, 0.1, (1.5,))
-    assert four["published/linf-pgd"].method == PGD(((40, 2 / 256, 0),)) and four["published/linf-pgd"].eps == (
-        8 / 256,
+    assert (two["published/l2-pgd"].method.steps, two["published/l2-pgd"].method.step_size, two["published/l2-pgd"].eps) == (
+        100,
+        0.1,
+        (1.5,),
     )
+    assert four["published/linf-pgd"].method == PGD(((40, 2 / 256, 0),)) and four["published/linf-pgd"].eps == (8 / 256,)
     for attacks in (two, four):
         assert attacks["published/l2-cw"].eps == attacks["published/l2-deepfool"].eps == (math.inf,)
     assert setting("paper", "caltech101").attacks["published/linf-pgd"].method == PGD(((40, 2 / 256, 0),))
-    assert (
-        setting("paper", "caltech101").network.image_size == 224
-        and setting("paper", "svhn-resnet50").network.image_size == 64
-    )
+    assert setting("paper", "caltech101").network.image_size == 224 and setting("paper", "svhn-resnet50").network.image_size == 64
 
 
 def test_every_column_of_the_paper_has_its_attack():
@@ -50,8 +48,7 @@ def test_every_column_of_the_paper_has_its_attack():
     three = {key for key in setting("paper", "transfer-resnet50").attacks if key.startswith("published/")}
     columns = set(published.load(3).query("metric == 'accuracy' and attack != 'clean'")["attack"])
     ours = {
-        f"{tables.PRINTED_BACKBONES[b]}/{s}/{tables.COLUMNS[c].removeprefix('Linf-')}"
-        for _, b, s, c in (k.split("/") for k in three)
+        f"{tables.PRINTED_BACKBONES[b]}/{s}/{tables.COLUMNS[c].removeprefix('Linf-')}" for _, b, s, c in (k.split("/") for k in three)
     }
     assert ours == columns and len(ours) == 15
 
@@ -61,12 +58,7 @@ def test_the_sound_protocol_is_what_it_says():
     kinds = [type(method).__name__ for method in attack.method.methods]
     assert kinds == ["PGD", "TargetedMargin", "AutoAttack", "Foolbox"]
     auto = attack.method.methods[2]
-    assert (auto.attacks, auto.iterations, auto.queries, auto.targets) == (
-        ("apgd-ce", "apgd-t", "fab-t", "square"),
-        100,
-        5000,
-        9,
-    )
+    assert (auto.attacks, auto.iterations, auto.queries, auto.targets) == (("apgd-ce", "apgd-t", "fab-t", "square"), 100, 5000, 9)
     assert [type(m).__name__ for m in setting("paper", "table2").attacks["sound/l2"].method.methods][-1] == "Foolbox"
     assert setting("paper", "table2").attacks["sound-native/linf"].space == "native"
     for profile in PROFILES:
@@ -78,80 +70,94 @@ def test_settings_and_stand_ins(profile):
     for name in SETTINGS:
         found = setting(profile, name)
         assert found.setting == name and set(networks_of(name)) <= set(VARIANTS)
-        stands = setting(profile, name, stand_in=True)
-        family = name.split("-")[0].replace("transfer", "svhn")
-        assert stands.stand_in == (family in settings.STAND_INS)
+        assert found.stand_in == (found.dataset in STAND_INS)
         if profile.startswith("paper"):
             assert not found.stand_in
         if profile == "smoke":  # needs nothing but bundled images
-            assert found.dataset in ("mnist-sample", *settings.STAND_INS.values())
+            assert found.dataset in ("mnist-sample", *STAND_INS)
         assert found.network.num_classes in (10, 102, 257)
     with pytest.raises(FPDError, match="setting is 'cifar'; accepted: 'table1'"):
         setting(profile, "cifar")
 
 
-def test_keys_of_shared_networks(tmp_path):
-    lab = Lab("smoke", store=tmp_path)
-    mnist, transfer, svhn = lab.at("table2"), lab.at("transfer-resnet50"), lab.at("svhn-resnet50")
-    assert mnist.network_key("F") == lab.network_key("F")  # trained once
-    assert transfer.network_key("O_PGD") == svhn.network_key("O_PGD") != lab.at("svhn-resnet101").network_key("O_PGD")
-    assert mnist.network_key("F_PGD") != mnist.network_key("F") and lab.at("table2") is mnist
-    assert mnist.outcome_key("F", "current/l2-cw") == mnist.outcome_key(
-        "F", "published/l2-cw"
-    )  # one attack, computed once
+def key(rows, setting, network, attack=""):
+    found = rows.query("setting == @setting and network == @network and attack == @attack and kind != 'studies'")["key"]
+    assert found.nunique() == 1
+    return found.iat[0]
 
 
-def test_where_the_data_is_missing_the_stand_in_takes_its_place(tmp_path, monkeypatch):
+def test_keys_of_shared_networks():
+    rows = fpdlib.plan(profile="smoke")
+    assert key(rows, "table2", "F") == key(rows, "table1", "F")  # trained once
+    assert key(rows, "transfer-resnet50", "O_PGD") == key(rows, "svhn-resnet50", "O_PGD") != key(rows, "svhn-resnet101", "O_PGD")
+    assert key(rows, "table2", "F_PGD") != key(rows, "table2", "F")
+    assert key(rows, "table2", "F", "current/l2-cw") == key(rows, "table2", "F", "published/l2-cw")  # one attack, computed once
+
+
+def test_the_profile_and_not_the_disk_says_which_images(tmp_path, monkeypatch):
     monkeypatch.setenv("FPD_DATA", str(tmp_path / "empty"))
-    monkeypatch.setenv("FPD_RESULTS", str(tmp_path / "none"))  # committed evidence is of the real data set
-    lab = Lab("laptop", store=tmp_path / "store", setting="caltech101")
-    assert lab.profile.stand_in and lab.profile.dataset == "caltech101-sample" and "stand-in" in lab.title
-    (tmp_path / "empty" / "caltech101").mkdir(parents=True)
-    assert Lab("laptop", store=tmp_path / "store", setting="caltech101").profile.dataset == "caltech101"
+    assert setting("laptop", "caltech101").dataset == "caltech101" and not setting("laptop", "caltech101").stand_in
+    assert setting("laptop", "caltech256").stand_in and setting("laptop", "svhn-resnet50").stand_in
+    assert setting("paper", "caltech256").dataset == "caltech256" and setting("smoke", "caltech101").stand_in
 
 
 def test_named_networks():
     attack = setting("smoke", "transfer-resnet50").attacks["published/resnet101/F/linf-pgd"]
     assert named_network(attack) == ("svhn-resnet101", "F")
     assert named_network(PROFILES["smoke"].attacks["transfer-oracle"]) is None
-    assert (
-        setting("smoke", "transfer-resnet50").attacks["published/resnext50/O/linf-cw"].surrogate
-        == "svhn-resnext50/ReLU"
-    )
+    assert setting("smoke", "transfer-resnet50").attacks["published/resnext50/O/linf-cw"].surrogate == "svhn-resnext50/ReLU"
 
 
-def test_a_transfer_hands_over_the_substitutes_images(profiles, tmp_path, monkeypatch):
+def test_a_transfer_hands_over_the_substitutes_images(profiles, tmp_path):
     """Perfect transfer to itself; the images are crafted once for all targets."""
-    from dataclasses import replace
-
-    from fpdlib import evaluation
-    from fpdlib.attacks.spec import AttackSpec
-
-    lab = Lab("tiny", store=tmp_path, progress=False, setting="table2")
     spec = AttackSpec("t", "sound", PGD(((3, None, 1),)), (0.3,), surrogate="table2/ReLU", images=20, batch_size=10)
-    monkeypatch.setattr(lab, "profile", replace(lab.profile, attacks={"t": spec}))
-    crafted, counts = lab.craft("ReLU", spec)
-    assert crafted.shape == (20, 3, 32, 32) and counts["crafted_backwards"] == 60
-    frame = lab.outcome("ReLU", "t")
-    assert int((frame["adversarial_prediction"] == frame["label"]).sum()) <= counts["crafted_source_right"]
-    calls = []
-    monkeypatch.setattr(evaluation, "craft", lambda *_: calls.append(1))
-    lab.outcome("O_FGSM", "t")
-    assert not calls
+    rows = fpdlib.plan("table2", profile="tiny").query("kind == 'networks'")
+    o, hardened = (rows[rows["network"] == name]["result"].iat[0] for name in ("ReLU", "O_FGSM"))
+    crafted = Crafted(o, spec)
+    store = Store(tmp_path)
+    store.prepare()
+    inputs = Inputs(store, torch.device("cpu"))
+    for result in (o, crafted, hardened, Outcome(o, spec, crafted), Outcome(hardened, spec, crafted)):
+        store.add(result, inputs, {})
+    images, counts = inputs.images(crafted)
+    assert images.shape == (20, 3, 32, 32) and counts["crafted_backwards"] == 60
+    frame = store.outcome(Outcome(o, spec, crafted))
+    assert int((~frame["broken"]).sum()) <= counts["crafted_source_right"]
+    needs = store.entry(Outcome(hardened, spec, crafted))["meta"]["needs"]
+    assert set(needs) == {hardened.key, crafted.key} and len(store.entry(crafted)["meta"]["needs"]) == 1
 
 
-def test_no_number_of_the_paper_stands_beside_a_stand_in():
-    store = Path(os.environ.get("FPD_STORE", ""))
-    if plan.missing(plan.plan([Lab("smoke", store=store)])):
-        pytest.skip("reads what smoke computes, which is done before notebooks are tested (`make test`)")
-    lab = Lab("smoke", 0, "cpu", store, stored_only=True)
-    four, three, photographs = tables.table4([lab]), tables.table3([lab]), tables.caltech([lab])
+def test_no_number_of_the_paper_stands_beside_a_stand_in(tmp_path):
+    """Shown on made-up evidence of every outcome: a half of the images stand, whatever the attack."""
+    rows = fpdlib.plan("table2", "table3", "table4", "caltech", profile="smoke")
+    evidence = Half(rows, Store(tmp_path))
+    four, three, photographs = tables.table4(evidence), tables.table3(evidence), tables.caltech(evidence)
     assert four["paper"].isna().all() and three["paper"].isna().all() and photographs["paper"].isna().all()
-    assert "STAND-IN" in tables.caption([lab.at("svhn-resnet50")])
-    two = tables.table2([lab.at("table2")])
+    assert "STAND-IN" in tables.caption(evidence.at("svhn-resnet50"))
+    two = tables.table2(evidence.at("table2"))
     shown = two[two["column"].isin(tables.COLUMNS) & two["protocol"].isin(("published", "current"))]
     assert len(shown) == 6 * 14 and shown["paper"].notna().all() and (shown["n"] > 0).all()
-    assert not np.isnan(two.set_index(["network", "protocol", "column"]).loc[("F", "sound", "linf"), "value"])
+    assert two.set_index(["network", "protocol", "column"]).loc[("F", "sound", "linf"), "value"] == 50
+    assert len(four) == 3 * 4 * len(evidence.at("svhn-resnet50").profile.attacks) and len(three) == 6 * (15 + 15 + 6)
+    assert len(tables.readable_attacks(four)) == 12 and tables.matrix(three, "published").shape == (6, 16)
+
+
+class Half(Evidence):
+    def at(self, setting):
+        return Half(self.plan, self.store, setting)
+
+    def _complete(self, name, seed):
+        return name in self.names
+
+    def meta(self, name, what, seed):
+        return {"test": {"correct": 99, "images": 100}, "counts": {"seconds": 1.0, "forwards": 1, "backwards": 1, "broken": {}}}
+
+    def _outcome(self, name, attack, seed):
+        spec = self.profile.attacks[attack]
+        index = range(spec.images)
+        frames = [pd.DataFrame({"index": index, "eps": eps, "adversarial_prediction": 0, "broken": [i % 2 == 1 for i in index]})
+                  for eps in spec.eps]  # fmt: skip
+        return pd.concat(frames, ignore_index=True)
 
 
 def test_the_published_columns_print_what_the_paper_prints():
@@ -181,7 +187,3 @@ def test_five_other_families_build(family):
 
     model = build(VARIANTS[f"{family} F"].spec(PROFILES["smoke"]), 0).eval()
     assert model(torch.rand(2, 3, 32, 32)).shape == (2, 10)
-
-
-def test_scales_cover_the_profiles():
-    assert set(suites.SCALES) == set(PROFILES)

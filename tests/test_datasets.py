@@ -80,18 +80,12 @@ def photographs(folder, counts, size=(20, 14)):
 def test_caltech_is_split_per_folder_in_file_order(tmp_path, monkeypatch):
     counts = [12, 31, 20]
     photographs(tmp_path / "caltech101" / "101_ObjectCategories", counts)
-    reader = datasets.partial(
-        datasets._read_photographs, folder="caltech101/101_ObjectCategories", classes=3, parts=(0.9, 0.1)
-    )
+    reader = datasets.partial(datasets._read_photographs, folder="caltech101/101_ObjectCategories", classes=3, parts=(0.9, 0.1))
     monkeypatch.setitem(DATASETS, "caltech101", datasets.Dataset("", reader, 3, 3))
     splits = data.load("caltech101", 16, root=tmp_path)
-    assert (
-        splits.test.labels.bincount().tolist() == [1, 3, 2] and len(splits.train) + len(splits.held_out) == 10 + 27 + 18
-    )
+    assert splits.test.labels.bincount().tolist() == [1, 3, 2] and len(splits.train) + len(splits.held_out) == 10 + 27 + 18
     assert splits.test.pixels.shape[1:] == (3, 16, 16)
-    green = (
-        splits.test.pixels[:, 1].float().mean((1, 2))
-    )  # file number x 9: the tenth of a folder comes after its nine tenths
+    green = splits.test.pixels[:, 1].float().mean((1, 2))  # file number x 9: the tenth of a folder comes after its nine tenths
     assert abs(green[0] - 90) < 4
 
 

@@ -70,9 +70,7 @@ def test_two_commands_and_ci():
 
 def test_imports_run_downwards():
     """The packages' layers, and that none is left out, are in pyproject.toml."""
-    found = subprocess.run(
-        [Path(sys.executable).parent / "lint-imports", "--no-cache"], cwd=ROOT, capture_output=True, text=True
-    )
+    found = subprocess.run([Path(sys.executable).parent / "lint-imports", "--no-cache"], cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 0 and "1 kept, 0 broken" in found.stdout, found.stdout
 
 

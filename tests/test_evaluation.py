@@ -1,5 +1,7 @@
 """Attacks against models whose answer is known, protocols, ladders, resumption, statistics."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -146,9 +148,7 @@ def test_a_stopped_evaluation_continues_behind_its_finished_batches(tmp_path):
 def test_misclassified_images_are_left_alone():
     model = Linear()
     splits, _ = images_for(model)
-    wrong = Splits(
-        "t", splits.train, splits.train, Images(splits.test.pixels, 1 - splits.test.labels, splits.test.native)
-    )
+    wrong = Splits("t", splits.train, splits.train, Images(splits.test.pixels, 1 - splits.test.labels, splits.test.native))
     frame, _ = evaluate(model, wrong, SOUND, 0)
     assert not evaluation.robust(frame).any().any() and (frame["linf"] == 0).all()
 
@@ -163,8 +163,10 @@ def test_the_surrogate_learns_the_targets_answers_or_the_true_labels(sample):
             level = (x[:, :, :16].mean((1, 2, 3)) * 40).clamp(0, 9).long()
             return nn.functional.one_hot(level, 10).float()
 
-    oracle, oracle_accuracy = evaluation.train_surrogate(Odd(), splits, "oracle", 0)
-    true, true_accuracy = evaluation.train_surrogate(Odd(), splits, "true", 0)
+    attack = AttackSpec("t", "published", PGD(((1, None, 0),)), surrogate="oracle", surrogate_width=100)
+    oracle, oracle_accuracy = evaluation.train_surrogate(Odd(), splits, attack, 0)
+    true, true_accuracy = evaluation.train_surrogate(Odd(), splits, replace(attack, surrogate="true"), 0)
+    assert oracle.layers[1].out_features == 100
     assert evaluation.agreement(oracle, Odd(), sample.test) > 0.6 > evaluation.agreement(true, Odd(), sample.test)
     assert true_accuracy > 0.9 > 0.3 > oracle_accuracy
     assert sum(isinstance(m, nn.Linear) for m in oracle.modules()) == 3
@@ -261,9 +263,6 @@ def test_the_ladder_is_within_ten_points_of_autoattack(small):
     view = View(model, "pre-squeeze").eval()
     strong = AutoAttack(view, norm="Linf", eps=0.03, version="custom", attacks=["apgd-ce"], seed=0)
     adversarial = strong.run_standard_evaluation(x, y, batch_size=40)[0]
-    ours, theirs = (
-        evaluation.robust(frame).mean().item(),
-        (evaluation.predict(model, adversarial) == y).float().mean().item(),
-    )
+    ours, theirs = (evaluation.robust(frame).mean().item(), (evaluation.predict(model, adversarial) == y).float().mean().item())
     clean = (evaluation.predict(model, x) == y).float().mean().item()
     assert clean - 0.1 > theirs and abs(ours - theirs) <= 0.1

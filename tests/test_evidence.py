@@ -1,162 +1,193 @@
-"""Evidence is what the store has, in a few files; it is read behind the store, and damage is named."""
+"""The plan is one list; evidence is what the store has, in a few files, read behind the store; damage is named."""
 
 import io
-import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from test_lab import ROOT, cli
+from tiny import TINY
 
+import fpdlib
 from fpdlib.errors import FPDError, NotComputed
 from fpdlib.paper.settings import SETTINGS
-from fpdlib.results import export, plan, studies
-from fpdlib.results.evidence import SUMS, Evidence
-from fpdlib.results.lab import Lab
+from fpdlib.results import worker
+from fpdlib.results.committed import SUMS, Committed, export
+from fpdlib.results.plan import costs, missing, results, summary
+from fpdlib.results.store import Store
+
+ROOT = Path(__file__).parent.parent
+LAPTOP = ROOT / "results" / "laptop" / "evidence"
+
+
+def test_the_plan_has_every_number_once():
+    rows = fpdlib.plan(profile="smoke")
+    assert set(rows["setting"]) == set(SETTINGS) and set(rows["table"]) == {*fpdlib.FPD.tables, "studies", "claims"}
+    tables = rows[rows["table"] != "claims"]
+    assert not tables.duplicated(["table", "setting", "row", "network", "column", "attack", "seed"]).any()
+    for setting in SETTINGS:
+        here = rows.query("setting == @setting and kind != 'studies' and table != 'claims'")
+        assert set(here["network"]) == set(fpdlib.FPD.networks(setting))
+        for _, one in here.groupby(["row", "network"]):
+            assert set(one["attack"]) == {"", *fpdlib.FPD.setting("smoke", setting).attacks}
+    assert set(rows.query("table == 'table1' and network == 'F'")["row"]) == {"F", "F_2I-Mid", "F_TwoPhase"}
+    order = {key: number for number, key in enumerate(results(rows))}
+    assert all(order[need.key] < order[key] for key, result in results(rows).items() for need in result.needs)
+    hardened = rows.query("network == 'O_PGD' and kind == 'networks' and setting == 'table2'")["result"].iat[0]
+    assert [need.name for need in hardened.needs] == ["ReLU"]
+    borrowed = rows.query("network == 'O_PGD' and attack == 'published/resnext50/F/linf-pgd'")["result"].iat[0]
+    assert [(need.kind, need.network.name) for need in borrowed.needs] == [("networks", "O_PGD"), ("crafted", "F")]
+
+
+def test_a_part_of_the_plan_by_table_setting_study_or_claim():
+    assert set(fpdlib.plan("table4")["setting"]) == {f"svhn-{b}" for b in ("resnet101", "resnet50", "resnext50")}
+    assert set(fpdlib.plan("table1")["setting"]) == {"table1", "protocols"} and set(fpdlib.plan("protocols")["table"]) == {"table1"}
+    claim = fpdlib.plan("resists-mnist", seeds=[3])
+    assert set(claim["network"]) == {"F", "ReLU"} and set(claim["setting"]) == {"table2"} and set(claim["row"]) == {"resists-mnist"}
+    assert set(fpdlib.plan("smoother")["column"]) == {"smoothness"} and set(claim["seed"]) == {3}
+    assert set(fpdlib.plan("studies")["kind"]) == {"studies"} and set(fpdlib.plan("claims")["table"]) == {"claims"}
+    assert not len(fpdlib.plan("theorem"))  # about printed numbers alone
+    with pytest.raises(FPDError, match="what is 'tabel1'; accepted: 'table1'"):
+        fpdlib.plan("tabel1")
+    with pytest.raises(FPDError, match="seed is '0'"):
+        fpdlib.plan(seeds=["0"])
+
+
+def test_every_claim_reads_what_the_plan_has():
+    rows, claims = fpdlib.plan("claims"), fpdlib.FPD.claims()
+    by_claim = rows.groupby("row")["network"].nunique()
+    free = set(claims.query("test in ('arithmetic', 'lipschitz', 'theorem', 'cost', 'less')")["id"])
+    assert set(by_claim.index) == set(claims["id"]) - free
+    pairs = claims[claims["test"].isin(["gain", "order", "table1", "clean", "masking"])]["id"]
+    assert (by_claim[pairs] == 2).all()
+
+
+def test_costs_come_from_committed_results(tmp_path):
+    rows = fpdlib.plan("table1", profile="laptop", seeds=[0, 1])
+    store = worker.store_of(rows, str(tmp_path))
+    spent, measured = costs(rows, store)
+    key = {(line.network, line.seed, line.attack): line.key for line in rows.itertuples() if line.setting == "table1"}
+    assert key["F", 0, ""] in measured and 100 < spent[key["F", 0, ""]] < 1000
+    assert key["F", 0, "curve"] in measured and key["Deep", 1, "curve"] not in measured
+    assert spent[key["Deep", 1, "curve"]] == spent[key["Deep", 0, "curve"]]  # another seed of the same network
+    frame, words = summary(rows, store)
+    line = frame.loc[("table1", "table1")]
+    todo = {result.key for result in missing(results(rows), set(rows["key"]), store)}
+    assert 0 < line["there"] < line["results"] and line["minutes left"] > 1  # seed 1 of some networks is not committed
+    assert f"{len(todo)} results missing" in words
 
 
 @pytest.fixture
-def exported(profiles, tmp_path, monkeypatch):
-    """A tiny X with all of Table 1's attacks and a study, exported; then a lab that has nothing but the evidence."""
-    monkeypatch.setattr(export, "SETTINGS", ("table1",))
-    monkeypatch.setenv("FPD_RESULTS", str(tmp_path / "none"))
-    lab = Lab("tiny", store=tmp_path / "store", progress=False)
-    for attack in lab.profile.attacks:
-        lab.outcome("X", attack)
-    studies.smoothness(lab, "X")
-    folder = export.export([lab], tmp_path / "results")
-    assert folder == tmp_path / "results" / "tiny" / "evidence"
+def exported(few, tmp_path, monkeypatch):
+    """A tiny X with all of Table 1's attacks and a study, exported; the store is `store`, the results folder `results`."""
     monkeypatch.setenv("FPD_RESULTS", str(tmp_path / "results"))
-    return lab, folder
+    rows = fpdlib.plan("table1", "studies", profile=TINY)
+    rows = rows[(rows["network"].isin(["X"]) & (rows["setting"] == "table1")) | (rows["column"] == "smoothness")]
+    rows = rows[~rows["network"].isin(["ELU", "ELU+Tanh"])]
+    fpdlib.compute(rows, "cpu", str(tmp_path / "store"), count=1, quiet=True)
+    folder = export(rows, worker.store_of(rows, str(tmp_path / "store")), tmp_path / "results" / "tiny" / "evidence")
+    return rows, folder
 
 
 def test_what_is_exported_is_read_back(exported, tmp_path):
-    lab, _ = exported
-    clone = Lab("tiny", store=tmp_path / "elsewhere", stored_only=True)
-    assert not clone.missing(["X"]) and not (tmp_path / "elsewhere").exists()
-    for attack in lab.profile.attacks:
-        pd.testing.assert_frame_equal(clone.outcome("X", attack), lab.outcome("X", attack))
-        assert clone.counts("X", attack) == lab.counts("X", attack)
-    pd.testing.assert_frame_equal(clone.log("X"), lab.log("X"), check_dtype=False)
-    assert clone.clean("X") == lab.clean("X") and clone.facts("X") == lab.facts("X")
-    pd.testing.assert_frame_equal(studies.smoothness(clone, "X"), studies.smoothness(lab, "X"))
+    rows, _ = exported
+    own, clone = fpdlib.load(rows, str(tmp_path / "store")), fpdlib.load(rows, str(tmp_path / "elsewhere"))
+    own.store.committed = Committed(tmp_path)  # the store alone
+    assert clone.seeds("X") == [0] and not (tmp_path / "elsewhere").exists()
+    pd.testing.assert_frame_equal(clone.outcomes, own.outcomes)
+    for attack in clone.profile.attacks:
+        pd.testing.assert_frame_equal(clone.outcome("X", attack, 0), own.outcome("X", attack, 0))
+        assert clone.meta("X", attack, 0) == own.meta("X", attack, 0)
+    pd.testing.assert_frame_equal(clone.log("X", 0), own.log("X", 0), check_dtype=False)
+    assert clone.clean("X", 0) == own.clean("X", 0) and clone.meta("X", "", 0) == own.meta("X", "", 0)
+    studied = [evidence.study("ReLU", "smoothness")["study"] for evidence in (own, clone)]
+    pd.testing.assert_frame_equal(*studied)
+    assert np.isfinite(studied[0]["turn"]).all()
+    with pytest.raises(FPDError, match=r"network is 'F'; accepted: 'X'"):
+        clone.outcome("F", "curve", 0)
+    with pytest.raises(FPDError, match="the plan has no 'fgsm' of X seed 0 in table1"):
+        clone.outcome("X", "fgsm", 0)
     with pytest.raises(NotComputed):
-        clone.outcome("F", "curve")
-    with pytest.raises(NotComputed):
-        clone.model("X")  # a checkpoint is no evidence
+        fpdlib.load_network("X", TINY, store=str(tmp_path / "elsewhere"))  # a checkpoint is no evidence
 
 
-def test_what_was_read_may_be_changed(exported, tmp_path):
-    clone = Lab("tiny", store=tmp_path / "elsewhere", stored_only=True)
-    mine = clone.outcome("X", "curve")
-    mine.loc[:, "broken"] = True
-    assert not clone.outcome("X", "curve")["broken"].all()
+def test_only_what_evidence_lacks_is_computed(exported, tmp_path, capsys):
+    rows, _ = exported
+    fpdlib.compute(rows, "cpu", str(tmp_path / "new"))
+    assert "0 to compute" in capsys.readouterr().out and not (tmp_path / "new").exists()
+    more = fpdlib.plan("protocols", profile=TINY).query("network == 'X'")
+    fpdlib.compute(more, "cpu", str(tmp_path / "new"), count=1)  # the network has to be trained again for it
+    assert len(list((tmp_path / "new" / "networks").iterdir())) == 1
+    assert {path.name.split("-")[0] for path in (tmp_path / "new" / "outcomes").iterdir()} == {"X_s0_current", "X_s0_sound"}
 
 
-def test_only_what_evidence_lacks_is_computed(exported, tmp_path):
-    lab = Lab("tiny", store=tmp_path / "new", progress=False)
-    of_x = {key: r for key, r in plan.plan([lab], ("table1",)).items() if r.name == "X"}
-    assert len(of_x) == 6 and not plan.missing(of_x)
-    lab.run(["X"])
-    assert not list((tmp_path / "new" / "outcomes").iterdir())
-
-
-def test_exporting_again_keeps_what_only_evidence_has_and_drops_what_no_plan_knows(exported, tmp_path, monkeypatch):
-    old, folder = exported
-    lab = Lab("tiny", store=tmp_path / "new", progress=False)
-    lab.outcome("F", "white-box")
-    export.export([lab], tmp_path / "results")
-    both = Evidence(folder)
-    assert both.has("outcomes", old.outcome_key("X", "curve")) and both.has(
-        "outcomes", lab.outcome_key("F", "white-box")
-    )
-    monkeypatch.setitem(lab.profile.recipe, "lr", 1e-3)  # another experiment: nothing of the old one is read any more
-    lab.outcome("X", "white-box")
-    export.export([lab], tmp_path / "results")
-    assert Evidence(folder).keys("outcomes") == [lab.outcome_key("X", "white-box")]
+def test_exporting_again_keeps_what_only_evidence_has_and_drops_what_no_plan_knows(exported, tmp_path):
+    rows, folder = exported
+    more = fpdlib.plan("protocols", profile=TINY).query("network == 'X'")
+    fpdlib.compute(more, "cpu", str(tmp_path / "new"), count=1, quiet=True)
+    both = pd.concat([rows, more])
+    export(both, worker.store_of(both, str(tmp_path / "new")), folder)
+    assert set(both["key"]) == set(Committed(folder).results)
+    export(more, worker.store_of(more, str(tmp_path / "new")), folder)
+    assert set(more["key"]) == set(Committed(folder).results) and not (folder / "outcomes-table1.parquet").exists()
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b"x" + b[1:]])
 @pytest.mark.parametrize("name", ["results.parquet", "outcomes-table1.parquet", "logs.parquet", "studies.parquet"])
-def test_damaged_files_are_named(exported, tmp_path, damage, name):
-    _, folder = exported
-    copy = shutil.copytree(folder, tmp_path / "copy")
+def test_damaged_files_are_named(tmp_path, damage, name):
+    copy = shutil.copytree(LAPTOP, tmp_path / "copy")
     (copy / name).write_bytes(damage((copy / name).read_bytes()))
     with pytest.raises(FPDError, match=rf"{name} is damaged or missing.*git checkout"):
-        Evidence(copy)._read(name)
+        Committed(copy)._read(name)
 
 
-def test_evidence_of_other_weights_is_refused_with_a_remedy(exported, tmp_path):
-    """Trained again on another machine, a network may have other bits than the one that was attacked."""
-    lab = Lab("tiny", store=tmp_path / "new", progress=False)
-    folder = lab.store.folder("networks", lab.train("X"))
-    entry = folder / "entry.json"
-    entry.write_text(entry.read_text().replace('"model.safetensors": "', '"model.safetensors": "0'))
-    with pytest.raises(FPDError, match=rf"committed evidence.*delete {folder}.*FPD_RESULTS"):
-        lab.outcome("X", "curve")
-    shutil.rmtree(folder)
-    assert len(lab.outcome("X", "curve"))
-
-
-def test_old_outcomes_get_the_weights_that_their_store_had(exported, tmp_path):
-    lab, _ = exported
-    path = lab.store.folder("outcomes", lab.outcome_key("X", "curve")) / "entry.json"
-    content = json.loads(path.read_text())
-    weights = content["meta"].pop("weights")
-    path.write_text(json.dumps(content))
-    found = Evidence(export.export([lab], tmp_path / "again"))
-    meta = found.entry("outcomes", lab.outcome_key("X", "curve"))["meta"]
-    assert meta["weights"] == weights and meta["weights_inferred"]
-    assert "weights_inferred" not in found.entry("outcomes", lab.outcome_key("X", "white-box"))["meta"]
-    committed = Evidence(ROOT / "results" / "laptop" / "evidence")
-    assert all(committed.entry("outcomes", key)["meta"]["weights"] for key in committed.keys("outcomes"))
-
-
-def test_one_answer_for_all_seeds_whether_images_are_a_stand_in(tmp_path, monkeypatch):
-    """Evidence of seed 0 is of the real photographs, so seeds 1 and 2 wait for them too instead of taking others."""
-    monkeypatch.setenv("FPD_DATA", str(tmp_path / "empty"))
-    for seed in (0, 1, 2):
-        here = Lab("laptop", seed, store=tmp_path / "s", setting="caltech101")
-        assert here.profile.dataset == "caltech101" and not here.profile.stand_in
-
-
-def test_nothing_to_export_and_nothing_to_read_are_errors(profiles, tmp_path, monkeypatch):
+def test_nothing_to_export_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setenv("FPD_RESULTS", str(tmp_path / "none"))
-    with pytest.raises(FPDError, match="nothing of profile tiny is in the store"):
-        export.export([Lab("tiny", store=tmp_path / "s")], tmp_path / "results")
-    with pytest.raises(FPDError, match="there is no store"):
-        Lab("tiny", store=tmp_path / "empty", stored_only=True)
+    rows = fpdlib.plan("table1", profile=TINY)
+    with pytest.raises(FPDError, match="nothing of it is in the store"):
+        export(rows, worker.store_of(rows, str(tmp_path / "s")), tmp_path / "results")
+    with pytest.raises(NotComputed, match=r"table1: not everything is there of F; `python -m fpdlib work`"):
+        fpdlib.load(rows, str(tmp_path)).first("F")
+    with pytest.raises(NotComputed, match="the plan has nothing of table2; it has: table1, protocols"):
+        _ = fpdlib.load(rows, str(tmp_path)).at("table2").profile
 
 
-def test_committed_evidence_is_whole_and_of_todays_experiments(tmp_path):
+def test_committed_evidence_is_whole_and_of_todays_experiments():
     """A changed recipe or attack renames its results; what is committed under the old name would be read by nothing."""
-    folder = ROOT / "results" / "laptop" / "evidence"
-    found = Evidence(folder)
-    known = {key for seed in range(3) for key in plan.plan([Lab("laptop", seed, store=tmp_path)], SETTINGS)}
-    for kind in ("networks", "outcomes"):
-        assert len(found.keys(kind)) > 50 and set(found.keys(kind)) <= known, (
-            "run `python -m fpdlib export --profile laptop`"
-        )
-    for key in found.keys("outcomes"):
-        frame = found.outcome(key)
-        assert len(frame) and frame["eps"].notna().all()
-    assert {"checks.csv", "landscape.csv"} == set(
-        found.files(next(k for k in found.keys("diagnostics") if "diagnosis" in k))
-    )
-    assert set((folder / SUMS).read_text().split()[1::2]) == {path.name for path in folder.iterdir()} - {SUMS}
+    found, rows = Committed(LAPTOP), fpdlib.plan(profile="laptop", seeds=range(5))
+    assert len(found.results) > 450 and set(found.results) <= set(rows["key"]), "run `python -m fpdlib export --profile laptop`"
+    for key, line in found.results.items():
+        meta = found.entry(key)["meta"]
+        assert meta["seconds"] > 0 and meta["provenance"]["libraries"]["torch"]
+        if line["kind"] == "outcomes":
+            assert len(found.outcome(key)) and found.outcome(key)["eps"].notna().all() and all(meta["needs"].values())
+        elif line["kind"] == "networks":
+            assert len(found.log(key))
+        else:
+            assert all(isinstance(content, io.BytesIO) for content in found.files(key).values())
+    assert set((LAPTOP / SUMS).read_text().split()[1::2]) == {path.name for path in LAPTOP.iterdir()} - {SUMS}
 
 
-def test_files_of_a_study_read_like_files(exported, tmp_path):
-    _, folder = exported
-    evidence = Evidence(folder)
-    (content,) = evidence.files(evidence.keys("diagnostics")[0]).values()
-    assert isinstance(content, io.BytesIO) and np.isfinite(pd.read_csv(content)["turn"]).all()
+def test_what_was_read_may_be_changed(tmp_path):
+    evidence = fpdlib.load(fpdlib.plan("table1", profile="laptop"), str(tmp_path))
+    store, result = evidence.store, evidence.result("X", "curve", 0)
+    mine = store.outcome(result)
+    mine.loc[:, "broken"] = True
+    assert not store.outcome(result)["broken"].all()
 
 
-def test_the_command_line_exports_and_reads_without_a_store(tmp_path):
-    done = cli(tmp_path / "store", "evaluate", "X", "--profile", "tiny")
-    assert done.returncode == 0, done.stderr
-    shown = cli(tmp_path / "none", "table", "1", "--profile", "laptop", "--stored", "--out", tmp_path / "out")
-    assert shown.returncode == 0, shown.stderr
-    assert (tmp_path / "out" / "laptop" / "tables" / "table1.csv").read_text().count("\n") > 2
+def test_a_table_leaves_out_and_names_what_is_not_there(tmp_path):
+    from fpdlib.report import tables
+
+    rows = fpdlib.plan("table2", profile="laptop")
+    whole = tables.caption(fpdlib.load(rows, str(tmp_path)))
+    assert "seeds 0" in whole and "seeds 0, 1" not in whole  # only seeds that are there
+    evidence = fpdlib.load(rows, str(tmp_path))
+    del evidence.store.committed.results[evidence.result("F", "published/linf-pgd", 0).key]
+    assert "F" not in set(tables.table2(evidence)["network"])
+    assert "Left out, since outcomes are missing: F." in tables.caption(evidence)
+
+
+def test_a_store_without_evidence_has_none(tmp_path):
+    assert not Store(tmp_path).committed.results and not Committed(tmp_path / "no").results

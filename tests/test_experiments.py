@@ -6,13 +6,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import fpdlib
 from fpdlib import evaluation, report
 from fpdlib.errors import FPDError
 from fpdlib.network.spec import NetworkSpec, released
 from fpdlib.paper import experiments, settings
 from fpdlib.paper.experiments import EXPLORATIONS, GUESSES, PROFILES, TABLE1, VARIANTS
-from fpdlib.results.lab import Lab
-from fpdlib.results.store import key_of, plain
+from fpdlib.results.keys import key_of
 
 RESULTS = Path(__file__).parent.parent / "results"
 
@@ -54,12 +54,12 @@ def test_profiles_scale_one_experiment():
         experiments.get_profile("huge")
 
 
-def test_keys_are_pinned(tmp_path):
+def test_keys_are_pinned():
     """Committed evidence is found by these names. A changed default would silently rename or, worse, re-use it."""
-    lab = Lab("laptop", store=tmp_path)
-    assert lab.network_key("F") == "F_s0-1510c7eb58af"
-    assert lab.outcome_key("X", "curve") == "X_s0_curve-1fa82e68be6d"
-    assert Lab("smoke", store=tmp_path).network_key("F") == "F_s0-14b63ca9c23b"
+    laptop, smoke = fpdlib.plan("table1", profile="laptop"), fpdlib.plan("table1", profile="smoke")
+    keys = {(line.network, line.attack): line.key for line in laptop.query("seed == 0").itertuples()}
+    assert keys["F", ""] == "F_s0-908a5712d35f" and keys["X", "curve"] == "X_s0_curve-6ed041d0858c"
+    assert smoke.query("network == 'F' and attack == ''")["key"].iat[0] == "F_s0-85de7621c79d"
 
 
 def test_the_initialisation_is_part_of_every_key():
@@ -74,8 +74,6 @@ def test_the_initialisation_is_part_of_every_key():
     spec = VARIANTS["F"].spec(PROFILES["smoke"])
     keys = {key_of("F", replace(spec, initialisation=how)) for how in ("released", "pytorch")}
     assert len(keys) == 2
-    named = [plain(replace(spec, initialisation=how)).get("initialisation") for how in ("released", "pytorch")]
-    assert named == ["released", None]  # nothing was named when PyTorch's default was the only way
 
 
 @pytest.mark.parametrize("profile", ["laptop"])
@@ -83,21 +81,20 @@ def test_committed_evidence_is_complete_and_gives_the_committed_tables(profile, 
     """Every number of the committed tables is regenerated from the committed per-example outcomes."""
     folder = RESULTS / profile
     committed = pd.read_csv(folder / "tables" / "table1.csv")
-    labs = [Lab(profile, seed, "cpu", tmp_path, stored_only=True) for seed in range(committed["seeds"].max())]
-    assert not labs[0].missing(experiments.variants_of())
-    found = report.table1(labs)
+    evidence = fpdlib.load(fpdlib.plan("table1", profile=profile), str(tmp_path))
+    assert not evidence.missing() and evidence.setting == "table1"
+    found = report.table1(evidence)
     pd.testing.assert_frame_equal(found, committed, check_dtype=False, rtol=1e-4)
     verdicts = pd.read_csv(folder / "tables" / "explorations.csv")
-    pd.testing.assert_frame_equal(report.verdict_table(labs), verdicts, check_dtype=False)
+    pd.testing.assert_frame_equal(report.verdict_table(evidence), verdicts, check_dtype=False)
 
 
 def test_committed_outcomes_have_their_images_and_provenance(tmp_path):
-    lab = Lab("laptop", store=tmp_path, stored_only=True)
-    entry = lab.store.entry("outcomes", lab.outcome_key("F", "white-box"))["meta"]
-    frame = lab.outcome("F", "white-box")
-    assert len(frame) == frame["index"].nunique() == entry["attack"]["images"] == 500
+    evidence = fpdlib.load(fpdlib.plan("table1", profile="laptop"), str(tmp_path))
+    entry, frame = evidence.meta("F", "white-box", 0), evidence.outcome("F", "white-box", 0)
+    assert len(frame) == frame["index"].nunique() == entry["spec"]["attack"]["images"] == 500
     assert list(frame.columns) == list(evaluation.COLUMNS)
     assert entry["counts"]["backwards"] > 0 and entry["counts"]["forwards"] > 0
     assert {"code", "libraries", "hardware", "threads", "finished", "python"} == set(entry["provenance"])
-    again = lab.outcome("X", "white-box")
+    again = evidence.outcome("X", "white-box", 0)
     assert (again["index"] == frame["index"]).all() and (again["label"] == frame["label"]).all()

@@ -90,9 +90,7 @@ def test_foolbox_is_at_least_as_strong_as_art(linear):
     model, x, y = linear
     ours = run(Foolbox("l2-cw", "l2", (("binary_search_steps", 5), ("steps", 100))), model, x, y)
     arts = run(ART("l2-cw", "l2"), model, x, y)
-    sizes = [
-        torch.where(model(made).argmax(1) != y, (made - x).flatten(1).norm(dim=1), torch.inf) for made in (ours, arts)
-    ]
+    sizes = [torch.where(model(made).argmax(1) != y, (made - x).flatten(1).norm(dim=1), torch.inf) for made in (ours, arts)]
     assert sizes[0].median() <= sizes[1].median() * 1.01
 
 
@@ -121,9 +119,7 @@ def test_targeted_margins_break_what_one_class_reaches(linear):
 def test_square_finds_without_gradients_what_is_wide_open(linear):
     model, x, y = linear
     eps = float(3 * model.minimal(x, math.inf).max())
-    assert (
-        model(run(AutoAttack(("square",), queries=300), model, x, y, eps, "sound")).argmax(1) != y
-    ).float().mean() > 0.9
+    assert (model(run(AutoAttack(("square",), queries=300), model, x, y, eps, "sound")).argmax(1) != y).float().mean() > 0.9
 
 
 def test_what_lies_outside_the_ball_does_not_count():
@@ -135,9 +131,7 @@ def test_what_lies_outside_the_ball_does_not_count():
     x = splits.test.batch(slice(None))
     minimal = (model.pre_squeeze(x)[:, 0].abs() / model.weight.norm()).detach()[evaluation.test_order(100)[:40]]
     radius = float(minimal.median())
-    bounded, _ = evaluate(
-        model, splits, AttackSpec("a", "sound", Foolbox("l2-deepfool", "l2"), (radius,), images=40), 0
-    )
+    bounded, _ = evaluate(model, splits, AttackSpec("a", "sound", Foolbox("l2-deepfool", "l2"), (radius,), images=40), 0)
     hits = evaluation.robust(bounded).iloc[:, 0].loc[evaluation.test_order(100)[:40].numpy()].to_numpy()
     assert (hits == (minimal > radius).numpy()).mean() > 0.9 and 0.2 < hits.mean() < 0.8
     assert (bounded["l2"] <= radius * 1.0001).all() and (free["l2"] < 10).all()
@@ -150,9 +144,7 @@ def test_a_chain_attacks_survivors_and_says_who_broke_what(linear):
     eps = float(minimal.median())
     chain = Chain((PGD(((1, None, 0),)), PGD(((30, None, 2),)), AutoAttack(("apgd-t",))))
     frame, counts = evaluate(model, splits, AttackSpec("c", "sound", chain, (eps,), images=30, batch_size=30), 0)
-    alone, _ = evaluate(
-        model, splits, AttackSpec("c", "sound", PGD(((1, None, 0),)), (eps,), images=30, batch_size=30), 0
-    )
+    alone, _ = evaluate(model, splits, AttackSpec("c", "sound", PGD(((1, None, 0),)), (eps,), images=30, batch_size=30), 0)
     assert set(counts["broken"]) == {"pgd", "apgd-t"}
     assert sum(counts["broken"].values()) == int((~evaluation.robust(frame)).sum().iloc[0])
     assert evaluation.robust(frame).mean().item() < evaluation.robust(alone).mean().item()

@@ -34,7 +34,7 @@ def test_a_notebook_has_the_house_shape(path):
     scope = {}
     exec(second.source, scope)  # plain literals
     assert {k: v for k, v in scope.items() if not k.startswith("__")} == {
-        "profile": "smoke", "seed": 0, "device": "auto", "store": ""}  # fmt: skip
+        "profile": "laptop", "seed": 0, "device": "auto", "store": ""}  # fmt: skip
     assert book.metadata.kernelspec.name == "python3" and book.metadata.fpd.title == book.metadata.title
     assert all(len(cell.source) <= 1500 for cell in book.cells if cell.cell_type == "code")
 
@@ -62,9 +62,21 @@ def start(history=(), **changes):
     return notebook.start({k: v for k, v in values.items() if v is not None})
 
 
-def test_good_parameters_open_a_lab(tmp_path):
-    lab = start(store=str(tmp_path), seed=3, history=["# Parameters\nseed = 3\n"])
-    assert (lab.profile.name, lab.seed, lab.store.root) == ("smoke", 3, tmp_path)
+def test_good_parameters_give_the_seeds():
+    assert start(seed=3, history=["# Parameters\nseed = 3\n"]) == (3,)
+    assert start(profile="laptop") == (0, 1, 2) and start(profile="laptop", seed=7) == (7,)
+
+
+def test_one_notebook_in_smoke_from_nothing(tmp_path, monkeypatch):
+    """Training, attacks, figure and words in a kernel, with helper workers; a second run computes nothing."""
+    monkeypatch.setenv("FPD_STORE", str(tmp_path / "store"))
+    for number in range(2):
+        book = papermill.execute_notebook(ROOT / "notebooks" / "05-bottleneck.ipynb", tmp_path / f"{number}.ipynb",
+                                          {"profile": "smoke"}, progress_bar=False, kernel_name="python3")  # fmt: skip
+        text = json.dumps(book)
+        assert ("12 to compute" if number == 0 else "12 of 12 results are there, 0 to compute") in text
+        assert "image/png" in text and "points" in text and "F_2IB-Mid" in text
+    assert len(list((tmp_path / "store" / "outcomes").iterdir())) == 10
 
 
 @pytest.mark.parametrize(
@@ -75,10 +87,7 @@ def test_good_parameters_open_a_lab(tmp_path):
         ({"profile": 1}, "'profile' is 1"),
         ({"profile": "huge"}, "profile is 'huge'"),
         ({"store": None}, "'store' is missing"),
-        (
-            {"history": ["x = 1", "# Parameters\nprofile = 'smoke'\nepochs = 3\n"]},
-            "unknown notebook parameter 'epochs'",
-        ),
+        ({"history": ["x = 1", "# Parameters\nprofile = 'smoke'\nepochs = 3\n"]}, "unknown notebook parameter 'epochs'"),
     ],
 )
 def test_bad_parameters_are_named(changes, words):

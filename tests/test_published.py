@@ -30,11 +30,7 @@ def test_exactly_five_averages_do_not_match():
 
 
 def test_rows_with_the_same_numbers_are_the_networks_we_share():
-    numbers = (
-        published.load(1)
-        .query("metric == 'accuracy'")
-        .pivot(index=["section", "network"], columns="attack", values="value")
-    )
+    numbers = published.load(1).query("metric == 'accuracy'").pivot(index=["section", "network"], columns="attack", values="value")
     by_numbers = numbers.groupby(["white-box", "black-box"]).groups
     assert len(by_numbers) == 15
     main = {row.name: row.variants[0] for row in TABLE1}

@@ -1,110 +1,149 @@
-"""Atomic, checksummed, versioned, locked; a full disk and a second process."""
+"""Atomic, checksummed, versioned, locked; a full disk and a second process. On results that write a line of text."""
 
 import errno
-import json
 import os
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 
-from fpdlib.errors import FPDError
+from fpdlib.errors import Busy, FPDError, NotComputed
 from fpdlib.files import replace_file
 from fpdlib.results import store as store_module
-from fpdlib.results.store import Store, key_of, plain
+from fpdlib.results.store import Store
 
 ROOT = Path(__file__).parent.parent
 
 
-def put(store, key="a-1", text="hello"):
-    store.write("outcomes", key, {"data.txt": lambda path: path.write_text(text)}, {"n": 1})
+@dataclass(frozen=True)
+class Text:
+    """A result that is a text; needs: others whose text it was made from."""
+
+    key: str = "a-1"
+    text: str = "hello"
+    needs: tuple = ()
+
+    kind: ClassVar[str] = "outcomes"
+    file: ClassVar[str] = "data.txt"
+    what: ClassVar[str] = "text"
+
+    @property
+    def network(self):
+        return SimpleNamespace(name="T", seed=0, network=SimpleNamespace(dataset="none"))
+
+    @property
+    def identity(self):
+        return {"text": self.text}
+
+    def compute(self, folder, inputs):
+        (folder / self.file).write_text(self.text)
+        return {"n": 1}
+
+
+def put(store, result=None):
+    store.prepare()
+    store.add(result or Text(), SimpleNamespace(used={}, images_of="images"), {"code": "c"})
 
 
 def test_an_entry_round_trips(tmp_path):
     store = Store(tmp_path)
-    assert not store.has("outcomes", "a-1")
+    assert not store.has(Text()) and not store.here(Text())
     put(store)
-    assert store.has("outcomes", "a-1", "data.txt") and store.keys("outcomes") == ["a-1"]
-    assert store.file("outcomes", "a-1", "data.txt").read_text() == "hello"
-    assert store.entry("outcomes", "a-1")["meta"] == {"n": 1}
-    assert not list((tmp_path / "partial").iterdir())
+    assert store.has(Text()) and store.here(Text()) and store.file(Text()).read_text() == "hello"
+    meta = store.entry(Text())["meta"]
+    assert meta["n"] == 1 and meta["seconds"] > 0 and meta["spec"] == {"text": "hello"} and meta["data"] == ""
+    assert {"needs", "provenance", "name", "seed", "what"} <= set(meta) and not list((tmp_path / "partial").iterdir())
+
+
+def test_reading_makes_no_folder(tmp_path):
+    store = Store(tmp_path / "typo")
+    assert not store.has(Text()) and not (tmp_path / "typo").exists()
+    with pytest.raises(NotComputed, match=r"a-1 is not in the store .*typo; `python -m fpdlib work` computes it"):
+        store.entry(Text())
 
 
 def test_an_entry_without_its_checkpoint_can_be_made_again(tmp_path):
     store = Store(tmp_path)
     put(store)
-    (store.folder("outcomes", "a-1") / "data.txt").unlink()
-    assert store.has("outcomes", "a-1") and not store.has("outcomes", "a-1", "data.txt")
-    put(store, text="again")
-    assert store.file("outcomes", "a-1", "data.txt").read_text() == "again"
+    (store.folder(Text()) / "data.txt").unlink()
+    assert store.has(Text()) and not store.here(Text())
+    put(store, Text(text="again"))
+    assert store.file(Text()).read_text() == "again"
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b"x" + b[1:], lambda b: b""])
 def test_damaged_files_are_named(tmp_path, damage):
     store = Store(tmp_path)
     put(store)
-    path = store.folder("outcomes", "a-1") / "data.txt"
+    path = store.folder(Text()) / "data.txt"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(FPDError, match=r"data\.txt is damaged.*Delete the folder"):
-        store.file("outcomes", "a-1", "data.txt")
+        store.file(Text())
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"meta": {}}'])
 def test_a_damaged_entry_is_named(tmp_path, text):
     store = Store(tmp_path)
     put(store)
-    (store.folder("outcomes", "a-1") / "entry.json").write_text(text)
+    (store.folder(Text()) / "entry.json").write_text(text)
     with pytest.raises(FPDError, match=r"entry\.json cannot be read.*Delete the folder"):
-        store.entry("outcomes", "a-1")
+        store.entry(Text())
 
 
 def test_a_store_of_another_version_is_refused_and_left_alone(tmp_path):
     put(Store(tmp_path))
     (tmp_path / "STORE").write_text("99\n")
-    with pytest.raises(FPDError, match=r"layout version '99'.*reads 1.*another folder"):
+    with pytest.raises(FPDError, match=r"layout version '99'.*reads 2.*another folder"):
         Store(tmp_path)
     assert (tmp_path / "outcomes" / "a-1" / "data.txt").read_text() == "hello"
 
 
-def test_a_full_disk_leaves_everything_as_it_was(tmp_path, monkeypatch):
-    store = Store(tmp_path)
-    put(store)
+def test_what_is_no_folder_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FPDError, match="is a file, not a folder"):
+        Store(tmp_path / "file")
+    with pytest.raises(FPDError, match="store is 3"):
+        Store(3)
+    with pytest.raises(FPDError, match="could not be written"):
+        Store(tmp_path / "file" / "store").prepare()
 
-    def full(path):
-        path.write_text("half of it")
+
+class Full(Text):
+    def compute(self, folder, inputs):
+        (folder / self.file).write_text("half of it")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+
+def test_a_full_disk_leaves_everything_as_it_was(tmp_path):
+    store = Store(tmp_path)
+    put(store)
     with pytest.raises(FPDError, match=r"No space left.*Nothing was half-written.*FPD_STORE"):
-        store.write("outcomes", "b-2", {"data.txt": full}, {})
+        put(store, Full("b-2"))
     target = tmp_path / "state"
     target.write_text("old")
     with pytest.raises(FPDError, match="disk is full"):
-        replace_file(target, full)
-    assert target.read_text() == "old" and store.keys("outcomes") == ["a-1"]
+        replace_file(target, lambda path: Full().compute(path.parent, None))
+    assert target.read_text() == "old" and not store.has(Full("b-2")) and store.has(Text())
     assert not list((tmp_path / "partial").iterdir()) and not list(tmp_path.glob("*.tmp"))
 
 
 def test_a_file_size_limit_is_a_full_disk(tmp_path):
     """A real refusal by the operating system, not a simulated one."""
     script = (
-        "import resource, signal, sys; from fpdlib.results.store import Store\n"
+        "import resource, signal, sys; sys.path.insert(0, 'tests'); from test_store import Store, Text, put\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "store = Store(sys.argv[1])\n"
+        "store = Store(sys.argv[1]); store.prepare()\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
-        "store.write('outcomes', 'a-1', {'big': lambda p: p.write_bytes(bytes(5000))}, {})\n"
+        "put(store, Text(text='x' * 5000))\n"
     )
     run = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, cwd=ROOT)
     assert run.returncode != 0 and "could not be written (File too large)" in run.stderr
-    assert Store(tmp_path).keys("outcomes") == [] and not list((tmp_path / "partial").iterdir())
-
-
-def test_a_folder_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(FPDError, match="could not be written"):
-        Store(tmp_path / "file" / "store")
+    assert not Store(tmp_path).has(Text()) and not list((tmp_path / "partial").iterdir())
 
 
 def test_killed_between_writing_and_renaming(tmp_path, monkeypatch):
@@ -117,42 +156,61 @@ def test_killed_between_writing_and_renaming(tmp_path, monkeypatch):
     with pytest.raises(Killed):
         put(store)
     monkeypatch.undo()
-    assert store.keys("outcomes") == []
+    assert not store.has(Text())
     put(store)
-    assert store.keys("outcomes") == ["a-1"]
+    assert store.has(Text())
 
 
-def test_two_processes_share_a_store(tmp_path):
-    """The second waits for the first; a lock dies with its holder."""
+def test_what_was_computed_from_other_images_is_refused(tmp_path):
+    store = Store(tmp_path)
+    put(store, Text("n-1"))
+    entry = tmp_path / "outcomes" / "n-1" / "entry.json"
+    entry.write_text(entry.read_text().replace('"data": ""', '"data": "other"'))
+    with pytest.raises(FPDError, match=r"the images of none are others .*than those of n-1 \(other"):
+        put(store, Text("a-1", needs=(Text("n-1"),)))
+    assert not store.has(Text())
+
+
+def test_the_rename_keeps_it_right_without_locks(tmp_path, monkeypatch):
+    """Two processes that both computed it: one entry, whole, and no error."""
+    store = Store(tmp_path)
+    monkeypatch.setattr(Store, "lock", lambda self, key: __import__("contextlib").nullcontext())
+
+    class Slow(Text):
+        def compute(self, folder, inputs):
+            Store(tmp_path).add(Text(text="the other's"), inputs, {})  # it was faster
+            return super().compute(folder, inputs)
+
+    put(store, Slow(text="mine"))
+    assert store.file(Text()).read_text() == "mine" and not list((tmp_path / "partial").iterdir())
+
+
+def test_a_lock_is_never_waited_for_and_dies_with_its_holder(tmp_path):
     script = (
         "import sys, time; from fpdlib.results.store import Store\n"
-        "with Store(sys.argv[1]).lock('k'): print('held', flush=True); time.sleep(60)\n"
+        "store = Store(sys.argv[1]); store.prepare()\n"
+        "with store.lock('k'): print('held', flush=True); time.sleep(60)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE, cwd=ROOT)
     assert process.stdout.readline() == b"held\n"
-    store = Store(tmp_path)
-    with pytest.raises(FPDError, match="computed by another process"), store.lock("k", patience=0.2):
+    store, started = Store(tmp_path), time.monotonic()
+    with pytest.raises(Busy, match="computed by another process"), store.lock("k"):
         pass
-    with store.lock("other", patience=0.2):
-        pass
+    assert time.monotonic() - started < 1 and store.busy("k") and not store.busy("other")
     process.kill()
     process.wait()
-    started = time.monotonic()
-    with store.lock("k", patience=10):
-        assert time.monotonic() - started < 5
+    with store.lock("k"):
+        assert not store.busy("other")
+    assert not store.busy("k")
 
 
-@dataclass(frozen=True)
-class Spec:
-    a: int = 1
-    b: tuple = (("x", (1, 2)),)
-
-
-def test_keys_are_stable_readable_and_differ_with_the_spec():
-    assert key_of("F (release)", {"s": Spec()}) == key_of("F (release)", {"s": Spec(1)})
-    assert key_of("F (release)", {"s": Spec()}).startswith("F__release_-")
-    assert len({key_of("F", {"s": s}) for s in (Spec(), Spec(2), Spec(b=()))}) == 3
-    assert plain(Spec(a=5)) == {"type": "Spec", "a": 5}
-    with pytest.raises(TypeError, match="plain values"):
-        plain({"x": object()})
-    json.dumps(plain({"x": Spec(b=(1,))}))
+def test_what_no_plan_knows(tmp_path):
+    store = Store(tmp_path)
+    put(store)
+    put(store, Text("old-1"))
+    (tmp_path / "partial" / "old-2").write_text("")
+    paths = store.unknown({"a-1"})
+    assert [path.name for path in paths] == ["old-1", "old-2"]
+    for path in paths:
+        store.delete(path)
+    assert store.has(Text()) and not store.unknown({"a-1"})

@@ -87,15 +87,11 @@ def test_the_papers_network_starts_behind_its_gate(spec, sample):
         front = model.front(x)
     assert 25 < F.mse_loss(front.restored, x) < 80
     before = {name: value.clone() for name, value in model.named_parameters()}
-    result = step(
-        model, algorithm1.OPTIMIZERS[recipe.optimizer](model.parameters(), recipe.lr), recipe, x, y, noise, False
-    )
+    result = step(model, algorithm1.OPTIMIZERS[recipe.optimizer](model.parameters(), recipe.lr), recipe, x, y, noise, False)
     assert result["gated"] and result["mse"] > 25
     moved = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
     head = {name for name in before if ".fc." in name}
-    assert (
-        head and moved == set(before) - head
-    )  # F_FD and F_R are everything but the classifier: F_BD shares F_FD's weights
+    assert head and moved == set(before) - head  # F_FD and F_R are everything but the classifier: F_BD shares F_FD's weights
 
 
 def test_the_small_network_starts_with_its_gate_open(sample):

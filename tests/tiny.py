@@ -1,14 +1,12 @@
-"""A profile of seconds for tests, and a command line that knows it: `python tests/tiny.py evaluate X --profile tiny`."""
+"""A profile of seconds for tests, and a command line that knows it: `python tests/tiny.py work --profile tiny`."""
 
 import sys
 from dataclasses import replace
 
 from fpdlib import __main__, data
-from fpdlib.evaluation import diagnostics
-from fpdlib.paper import experiments, suites
+from fpdlib.evaluation.diagnostics import DiagnosisSpec
 from fpdlib.paper.experiments import PROFILES, SMALL, Profile
 from fpdlib.paper.suites import Scale, table1_suite
-from fpdlib.results import studies
 from fpdlib.training.adversarial import Adversary
 
 TINY = Profile(
@@ -17,21 +15,11 @@ TINY = Profile(
     {"epochs": 2, "batch_size": 150, "lr": 4e-3, "schedule": "one-cycle"},
     table1_suite(images=20, sound_images=10, steps=2, restarts=2, rungs=(0.0, 0.1, 0.3), rung_steps=2, batch_size=10,
                  surrogate_epochs=1),
-    hardening={"epochs": 1},
+    Scale(20, 10, 5, 10, 10, steps=2, restarts=1, queries=10, iterations=2, study=20),
+    DiagnosisSpec(images=10, steps=2, restarts=1, draws=5, queries=10, planted=2, grid=3),
+    hardening={"epochs": 1}, threads=1,
     adversaries={"fgsm": Adversary("fgsm", 0.3, 1, 0.3), "pgd": Adversary("pgd", 0.3, 2, 0.2)},
 )  # fmt: skip
-
-
-# what else a profile has: table of a module -> its entry
-SIZES = (
-    (PROFILES, TINY),
-    (suites.SCALES, Scale(20, 10, 5, 10, 10, steps=2, restarts=1, queries=10, iterations=2)),
-    (
-        diagnostics.DIAGNOSES,
-        diagnostics.DiagnosisSpec(images=10, steps=2, restarts=1, draws=5, queries=10, planted=2, grid=3),
-    ),
-    (studies.IMAGES, 20),
-)
 
 
 def few_images(name, image_size, device="cpu", root=None, load=data.load):
@@ -41,9 +29,9 @@ def few_images(name, image_size, device="cpu", root=None, load=data.load):
     return data.Splits(name, *every)
 
 
-if __name__ == "__main__":
-    for table, entry in SIZES:
-        table["tiny"] = entry
-    experiments.variants_of.__defaults__ = (experiments.TABLE1[-1:],)  # X alone
+if __name__ in ("__main__", "__mp_main__"):  # also in the helper processes of a command
+    PROFILES["tiny"] = TINY
     data.load = few_images
+
+if __name__ == "__main__":
     sys.exit(__main__.main())

@@ -41,10 +41,7 @@ def main() -> None:
         pixels = textured(images.pixels[index].float() / 255, generator)
         labels = images.labels[index].numpy().astype(np.uint8)
         name = f"{split}_32x32.mat"
-        content = {
-            "X": pixels.permute(2, 3, 1, 0).contiguous().numpy(),
-            "y": np.where(labels == 0, 10, labels)[:, None],
-        }
+        content = {"X": pixels.permute(2, 3, 1, 0).contiguous().numpy(), "y": np.where(labels == 0, 10, labels)[:, None]}
         savemat(folder / name, content, do_compression=True)
         raw = bytearray((folder / name).read_bytes())
         raw[:116] = b"MATLAB 5.0 MAT-file".ljust(116)  # the header holds the date; the file must not

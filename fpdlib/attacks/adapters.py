@@ -89,11 +89,7 @@ def targeted_margin(view, x: Tensor, y: Tensor, seed: int, classes: int, eps: fl
 
 
 # name -> (class of art.attacks.evasion, whether it wants the true labels)
-ART_ATTACKS = {
-    "linf-cw": ("CarliniLInfMethod", True),
-    "l2-cw": ("CarliniL2Method", True),
-    "l2-deepfool": ("DeepFool", False),
-}
+ART_ATTACKS = {"linf-cw": ("CarliniLInfMethod", True), "l2-cw": ("CarliniL2Method", True), "l2-deepfool": ("DeepFool", False)}
 
 
 def art_attack(view, x: Tensor, y: Tensor, seed: int, classes: int, name: str, parameters: dict) -> Tensor:

@@ -84,9 +84,7 @@ def carlini_linf(view, x: Tensor, y: Tensor, seed: int, classes: int, eps: float
     return torch.where((loss <= 0).view(shape), adversarial.clamp(0, 1), x)
 
 
-def l2_gradient(
-    view, x: Tensor, y: Tensor, seed: int, classes: int, eps: float, steps: int, step_size: float
-) -> Tensor:
+def l2_gradient(view, x: Tensor, y: Tensor, seed: int, classes: int, eps: float, steps: int, step_size: float) -> Tensor:
     """L2 FGSM (one step of eps) and PGD of ART 0.10; the last iterate, (B, C, H, W) within eps of x."""
     shape, adversarial = (-1,) + (1,) * (x.dim() - 1), x
     for _ in range(steps):

@@ -63,14 +63,7 @@ class PGD:
             for _ in range(max(restarts, 1)):
                 yield (
                     "pgd",
-                    partial(
-                        adapters.pgd,
-                        eps=eps,
-                        steps=steps,
-                        step_size=step_size,
-                        random_start=restarts > 0,
-                        norm=self.norm,
-                    ),
+                    partial(adapters.pgd, eps=eps, steps=steps, step_size=step_size, random_start=restarts > 0, norm=self.norm),
                 )
 
 
@@ -92,10 +85,7 @@ class TargetedMargin:
 
     def attempts(self, eps: float) -> Iterator[tuple[str, Attempt]]:
         for rank in range(self.targets):
-            yield (
-                "targeted margin",
-                partial(adapters.targeted_margin, eps=eps, steps=self.steps, rank=rank, norm=self.norm),
-            )
+            yield ("targeted margin", partial(adapters.targeted_margin, eps=eps, steps=self.steps, rank=rank, norm=self.norm))
 
 
 @dataclass(frozen=True)

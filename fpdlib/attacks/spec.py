@@ -66,8 +66,7 @@ class AttackSpec:
         top = 1 if self.norm == "linf" else math.inf
         if not self.eps or list(self.eps) != sorted(set(self.eps)) or not 0 <= self.eps[0] <= self.eps[-1] <= top:
             raise FPDError(
-                f"attack {self.name!r}: eps is {self.eps!r}; accepted: ascending radii in pixel units, 0 to {top:g} for "
-                f"{self.norm}."
+                f"attack {self.name!r}: eps is {self.eps!r}; accepted: ascending radii in pixel units, 0 to {top:g} for {self.norm}."
             )
         for name in ("images", "batch_size", "surrogate_epochs", "surrogate_width"):
             if getattr(self, name) < 1:

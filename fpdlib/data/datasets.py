@@ -69,9 +69,7 @@ def _read_sample(root: Path, size: int):
         parts = []
         for part, reader in (("images", read_image_file), ("labels", read_label_file)):
             path = folder / f"{split}-{part}.gz"
-            _verify(
-                path, "sha256", manifest["sha256"][path.name], "Restore it with `git checkout -- fpdlib/data/samples`."
-            )
+            _verify(path, "sha256", manifest["sha256"][path.name], "Restore it with `git checkout -- fpdlib/data/samples`.")
             parts.append(_read_idx(path, reader))
         splits.append(tuple(parts))
     return splits
@@ -99,10 +97,7 @@ def _read_mnist(root: Path, size: int = 0):
     for file, md5 in MNIST_MD5.items():
         _verify(raw / file, "md5", md5, f"Delete {raw} to download it again.")
     return [
-        (
-            read_image_file(str(raw / f"{part}-images-idx3-ubyte")),
-            read_label_file(str(raw / f"{part}-labels-idx1-ubyte")),
-        )
+        (read_image_file(str(raw / f"{part}-images-idx3-ubyte")), read_label_file(str(raw / f"{part}-labels-idx1-ubyte")))
         for part in ("train", "t10k")
     ]
 
@@ -143,11 +138,7 @@ def _read_svhn(root: Path, size: int, kind: type[SVHN] = SVHN, test_images: int 
                     f"{path} is missing and could not be downloaded ({first_line(error)}). Put SVHN's train_32x32.mat and "
                     f"test_32x32.mat there, set FPD_DATA to a folder that has SVHN/, {BUNDLED}."
                 ) from error
-        remedy = (
-            "Restore it with `git checkout -- fpdlib/data/samples`."
-            if kind is StandIn
-            else "Delete it to download it again."
-        )
+        remedy = "Restore it with `git checkout -- fpdlib/data/samples`." if kind is StandIn else "Delete it to download it again."
         _verify(path, "md5", md5, remedy)
         read = kind(folder, split)
         splits.append((torch.from_numpy(read.data).contiguous(), torch.from_numpy(read.labels)))
@@ -155,9 +146,7 @@ def _read_svhn(root: Path, size: int, kind: type[SVHN] = SVHN, test_images: int 
     return [splits[0], (pixels[:test_images], labels[:test_images])]
 
 
-def folder_split(
-    labels: np.ndarray, parts: tuple[float, float], seed: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def folder_split(labels: np.ndarray, parts: tuple[float, float], seed: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Indices of training and test images: per class, in file order, the first int(a n) and the next int(b n).
 
     labels: one per file, in file order. seed: shuffle each class first (the text's "randomly choose", Sec. 4).

@@ -44,9 +44,7 @@ class DiagnosisSpec:
     overflow: str = "confirmed"
 
 
-def line(
-    group: str, check: str, value: float, expectation: str, passes: bool | None, n: int, low=np.nan, high=np.nan
-) -> dict:
+def line(group: str, check: str, value: float, expectation: str, passes: bool | None, n: int, low=np.nan, high=np.nan) -> dict:
     """One check; value, low and high are shares in [0, 1] or in the unit that the check names; passes None: informative."""
     return {"group": group, "check": check, "value": float(value), "low": float(low), "high": float(high), "n": n,
             "expectation": expectation, "passes": None if passes is None else bool(passes)}  # fmt: skip
@@ -63,9 +61,7 @@ class Bench:
         """(B,) whether each image, of the bench's or of those with the indices `of`, is still classified correctly."""
         return ~wrong(self.model, images, self.y[of], self.spec.overflow)
 
-    def pgd(
-        self, outputs: str, eps: float, steps: int, size: float | None = None, start: bool = True, runs: int = 1
-    ) -> Tensor:
+    def pgd(self, outputs: str, eps: float, steps: int, size: float | None = None, start: bool = True, runs: int = 1) -> Tensor:
         """(B,) right after the worst of `runs` PGD runs on a view, each on what still stands."""
         standing = torch.ones_like(self.y, dtype=torch.bool)
         view = View(self.model, outputs).eval()
@@ -73,9 +69,7 @@ class Bench:
             left = standing.nonzero().flatten()
             if not len(left):
                 break
-            images = adapters.pgd(
-                view, self.x[left], self.y[left], eps, steps, size, start, self.seed + run, self.classes
-            )
+            images = adapters.pgd(view, self.x[left], self.y[left], eps, steps, size, start, self.seed + run, self.classes)
             standing[left] = self.right(images, left)
         return standing
 
@@ -92,11 +86,7 @@ def saturation(bench: Bench) -> list[dict]:
         _, gradient = loss_gradient(View(bench.model, outputs), bench.x, bench.y)
         zero = (gradient == 0).flatten(1).all(1)
         expected = "0 on the view that is attacked"
-        lines.append(
-            line(
-                "gradients", f"zero-gradient share, {outputs}", zero.float().mean(), expected, not zero.any(), len(zero)
-            )
-        )
+        lines.append(line("gradients", f"zero-gradient share, {outputs}", zero.float().mean(), expected, not zero.any(), len(zero)))
     with torch.no_grad():
         u = View(bench.model, "logits")(bench.x)
     size = u.abs().amax(1)
@@ -142,9 +132,7 @@ def symptoms(bench: Bench, surrogate: nn.Module | None) -> list[dict]:
     for eps in (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1.0):
         found = share(bench.pgd("pre-squeeze", eps, min(spec.steps, 40), eps / 8))
         limit = {0.5: 1 / bench.classes, 1.0: 0.0}.get(eps, previous)
-        words = {0.5: "at most chance (a grey image)", 1.0: "0: every image is within reach"}.get(
-            eps, "not above a smaller radius"
-        )
+        words = {0.5: "at most chance (a grey image)", 1.0: "0: every image is within reach"}.get(eps, "not above a smaller radius")
         lines.append(line("radii", f"PGD, eps {eps:g}", found["value"], words, found["low"] <= limit, found["n"], found["low"],
                           found["high"]))  # fmt: skip
         previous = max(found["high"], 1e-9)
@@ -174,10 +162,7 @@ def convergence(bench: Bench) -> list[dict]:
         ("steps", [(s, 1) for s in sorted({5, 10, 20, 40, spec.steps, 2 * spec.steps})]),
         ("restarts", [(min(spec.steps, 40), r) for r in sorted({1, 2, 5, spec.restarts})]),
     ):
-        found = [
-            share(bench.pgd("pre-squeeze", spec.eps, steps, 2.5 * spec.eps / steps, runs=runs))
-            for steps, runs in settings
-        ]
+        found = [share(bench.pgd("pre-squeeze", spec.eps, steps, 2.5 * spec.eps / steps, runs=runs)) for steps, runs in settings]
         for (steps, runs), this in zip(settings, found, strict=True):
             lines.append(line("convergence", f"PGD by {what}: {steps} steps, {runs} restarts", this["value"], "informative", None,
                               this["n"], this["low"], this["high"]))  # fmt: skip
@@ -219,9 +204,7 @@ def indicators(bench: Bench, surrogate: nn.Module | None, outputs: str = "deploy
         "unavailable gradients": unavailable, "unstable predictions": unstable, "silent success": silent,
         "incomplete optimisation": incomplete, "transfer failure": transfer, "unconstrained attack failure": unbounded,
     }  # fmt: skip
-    lines = [
-        line("indicators", f"{name}, {outputs}", value, "0", value == 0, len(bench.y)) for name, value in values.items()
-    ]
+    lines = [line("indicators", f"{name}, {outputs}", value, "0", value == 0, len(bench.y)) for name, value in values.items()]
     return [*lines, line("indicators", f"right under that PGD, {outputs}", white, "informative", None, len(bench.y))]
 
 
@@ -332,9 +315,7 @@ def diagnose(
     right = torch.cat([predict(model, test.batch(part)) == test.labels[part] for part in order[:1000].split(250)])
     index = order[:1000][right][: spec.images]
     if not len(index):
-        raise FPDError(
-            "the network classifies none of the test images correctly, so there is nothing to diagnose; train it longer."
-        )
+        raise FPDError("the network classifies none of the test images correctly, so there is nothing to diagnose; train it longer.")
     bench = Bench(model, test.batch(index), test.labels[index], spec, seed)
     lines = [
         *saturation(bench), *symptoms(bench, surrogate), *convergence(bench), *indicators(bench, surrogate),

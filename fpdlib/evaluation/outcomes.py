@@ -72,9 +72,7 @@ def evaluate(
             f"attack {attack.name!r} has surrogate={attack.surrogate!r}; give `surrogate` or `crafted` exactly if it names one."
         )
     if attack.images > len(splits.test):
-        raise FPDError(
-            f"attack {attack.name!r} asks for {attack.images} images; {splits.name} has {len(splits.test)} test images."
-        )
+        raise FPDError(f"attack {attack.name!r} asks for {attack.images} images; {splits.name} has {len(splits.test)} test images.")
     model = model.eval().requires_grad_(False)
     target = NativeInput(model, model.spec.image_size) if attack.space == "native" else model
     counts = {"forwards": 0, "backwards": 0, "seconds": 0.0, "broken": {}}
@@ -164,9 +162,7 @@ def craft(model: FPD, splits: Splits, attack: AttackSpec, seed: int) -> tuple[Te
     view = View(model, attack.method.sees(attack.protocol)).eval()
     ((_, attempt),) = attack.method.attempts(attack.eps[-1])
     started, images, right = time.monotonic(), [], 0
-    for number, index in enumerate(
-        test_order(len(splits.test), attack.order)[: attack.images].split(attack.batch_size)
-    ):
+    for number, index in enumerate(test_order(len(splits.test), attack.order)[: attack.images].split(attack.batch_size)):
         index = index.to(splits.test.labels.device)
         x, y = splits.test.batch(index), splits.test.labels[index]
         adversarial = attempt(view, x, y, seed=seed * 100_003 + number, classes=model.spec.num_classes)
@@ -297,9 +293,7 @@ def paired(a: pd.Series, b: pd.Series) -> Difference:
     Raises FPDError when the two do not describe the same images.
     """
     if not a.index.equals(b.index):
-        raise FPDError(
-            f"paired test on different images: {len(a)} and {len(b)} with {len(a.index.intersection(b.index))} in common."
-        )
+        raise FPDError(f"paired test on different images: {len(a)} and {len(b)} with {len(a.index.intersection(b.index))} in common.")
     difference = (a - b).to_numpy(dtype=float)
     if np.isin(np.concatenate([a, b]), (0, 1)).all():
         better, worse = int((difference > 0).sum()), int((difference < 0).sum())

@@ -5,7 +5,6 @@ Images are float (B, 3, H, W) in [0, 1]; restored images are clipped to it, sinc
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
@@ -23,10 +22,6 @@ PAIRS = {
     "restored(clean) / clean": ("restored_clean", "clean"),
     "restored(adversarial) / restored(clean)": ("restored_adversarial", "restored_clean"),
 }
-PANELS = {
-    "clean": "clean", "adversarial": "(a) adversarial", "restored_adversarial": "(b) restored (adversarial)",
-    "restored_clean": "(c) restored (clean)",
-}  # fmt: skip
 GALLERY = 3  # images per class that are kept for the pictures
 
 
@@ -87,44 +82,3 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
             line |= {name: values.mean(), f"{name}_low": low, f"{name}_high": high}
         lines.append(line)
     return pd.DataFrame(lines)
-
-
-def plot_figure5(pictures: dict[str, np.ndarray], columns: int = 3, rows: int = 3) -> plt.Figure:
-    """The paper's Figure 5, three panels of images side by side, with what (b) and (c) changed beneath (5 x the difference)."""
-    names = ["adversarial", "restored_adversarial", "restored_clean"]
-    figure, axes = plt.subplots(2, 3, figsize=(9, 6.4), layout="constrained")
-    chosen = np.linspace(0, len(pictures["clean"]) - 1, columns * rows).round().astype(int)
-
-    def tile(stack: np.ndarray) -> np.ndarray:
-        return np.concatenate([np.concatenate(list(stack[r * columns :][:columns]), 1) for r in range(rows)], 0)
-
-    for ax, name in zip(axes[0], names, strict=True):
-        ax.imshow(tile(pictures[name][chosen]))
-        ax.set_title(PANELS[name], fontsize=10)
-    differences = {
-        "(a) - clean": ("adversarial", "clean"), "(b) - (c)": ("restored_adversarial", "restored_clean"),
-        "(c) - clean": ("restored_clean", "clean"),
-    }  # fmt: skip
-    for ax, (title, (a, b)) in zip(axes[1], differences.items(), strict=True):
-        change = pictures[a][chosen].astype(float) - pictures[b][chosen].astype(float)
-        ax.imshow(tile(np.clip(128 + 5 * change, 0, 255).astype(np.uint8)))
-        ax.set_title(f"5 x ({title})", fontsize=10)
-    for ax in axes.flat:
-        ax.set(xticks=[], yticks=[])
-    return figure
-
-
-def plot_gallery(pictures: dict[str, np.ndarray], classes: int = 10) -> plt.Figure:
-    """One image per class: clean, adversarial and both restorations, with the network's answers (red: wrong)."""
-    labels = pictures["labels"]
-    chosen = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)[:classes]]
-    figure, axes = plt.subplots(4, len(chosen), figsize=(len(chosen), 4.6), layout="constrained", squeeze=False)
-    for row, name in zip(axes, PANELS, strict=True):
-        for ax, number in zip(row, chosen, strict=True):
-            ax.imshow(pictures[name][number])
-            ax.set(xticks=[], yticks=[])
-            if f"{name}_prediction" in pictures:
-                answer = int(pictures[f"{name}_prediction"][number])
-                ax.set_title(f"says {answer}", fontsize=8, color="black" if answer == labels[number] else "red", pad=2)
-        row[0].set_ylabel(PANELS[name], fontsize=8, rotation=0, ha="right", va="center")
-    return figure

@@ -164,9 +164,7 @@ def noise(x: Tensor, size: float, draws: torch.Generator) -> Tensor:
     return (torch.rand(x.shape, generator=draws, device=x.device) * 2 - 1) * size
 
 
-def per_image(
-    model: nn.Module, test: Images, count: int, measure: Callable[[Tensor, Tensor, Tensor], pd.DataFrame]
-) -> Found:
+def per_image(model: nn.Module, test: Images, count: int, measure: Callable[[Tensor, Tensor, Tensor], pd.DataFrame]) -> Found:
     """A measure (x, y, index) -> frame of the first `count` test images, a hundred at a time."""
     model.eval().requires_grad_(False)
     index = test_order(len(test))[: min(count, len(test))].to(test.labels.device)

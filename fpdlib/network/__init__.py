@@ -3,15 +3,7 @@
 May import: the ground (errors, files, runtime) and timm. `reference` has the CNNs whose robustness the literature knows.
 """
 
-from fpdlib.network.fpd import (
-    FPD,
-    DenoisingLayer,
-    RestorationDecoder,
-    build,
-    cost,
-    gaussian_non_local_mean,
-    non_local_mean,
-)
+from fpdlib.network.fpd import FPD, DenoisingLayer, RestorationDecoder, build, cost, gaussian_non_local_mean, non_local_mean
 from fpdlib.network.spec import NetworkSpec, released
 
 __all__ = [

@@ -23,9 +23,7 @@ def build_backbone(spec: NetworkSpec) -> nn.Module:
     if spec.dropout:
         arguments["drop_rate"] = spec.dropout
     try:
-        return timm.create_model(
-            spec.backbone, num_classes=spec.num_classes, act_layer=ACTIVATIONS[spec.activation], **arguments
-        )
+        return timm.create_model(spec.backbone, num_classes=spec.num_classes, act_layer=ACTIVATIONS[spec.activation], **arguments)
     except TypeError as error:
         raise FPDError(
             f"backbone {spec.backbone!r} cannot be built with {arguments} and a chosen activation: {error}. "

@@ -44,14 +44,7 @@ class AnchorCNN(nn.Module):
             parts = [nn.Conv2d(1, 16, 4, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 4, 2, 1), nn.ReLU()]
             width = 100
         else:
-            parts = [
-                nn.Conv2d(1, 32, 5, 1, 2),
-                nn.ReLU(),
-                nn.MaxPool2d(2),
-                nn.Conv2d(32, 64, 5, 1, 2),
-                nn.ReLU(),
-                nn.MaxPool2d(2),
-            ]
+            parts = [nn.Conv2d(1, 32, 5, 1, 2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 5, 1, 2), nn.ReLU(), nn.MaxPool2d(2)]
             width = 1024
         channels = 32 if spec.kind == "wong" else 64
         self.features = nn.Sequential(*parts, nn.Flatten(), nn.Linear(channels * 49, width), nn.ReLU())

@@ -98,6 +98,4 @@ def worst_columns() -> pd.DataFrame:
     frame = pd.concat([cells(2), cells(4)])
     linf = frame[frame["attack"].str.startswith("Linf")]
     grouped = linf.groupby(["table", "network"], sort=False)["value"]
-    return pd.DataFrame(
-        {"worst L-inf column": grouped.min(), "mean of L-inf columns": grouped.mean().round(2)}
-    ).reset_index()
+    return pd.DataFrame({"worst L-inf column": grouped.min(), "mean of L-inf columns": grouped.mean().round(2)}).reset_index()

@@ -12,18 +12,7 @@ from fpdlib.errors import choose
 from fpdlib.evaluation import studies
 from fpdlib.network.reference import AnchorSpec
 from fpdlib.network.spec import NetworkSpec
-from fpdlib.paper.experiments import (
-    FAMILIES,
-    HARDENING,
-    RESNET101,
-    SHORT,
-    SMALL,
-    TABLE1,
-    Profile,
-    explored,
-    get_profile,
-    variants_of,
-)
+from fpdlib.paper.experiments import FAMILIES, HARDENING, RESNET101, SHORT, SMALL, TABLE1, Profile, explored, get_profile, variants_of
 from fpdlib.paper.suites import (
     BACKBONES,
     EPS_SVHN,
@@ -112,9 +101,7 @@ def beyond(base: Profile, name: str) -> Profile:
     attacks = {key: base.attacks[key] for key in ("white-box", "sound-pgd", "curve")}
     attacks["current"] = protocol_suite(base.attacks, base.scale)["current"]
     few = {"smoke": 10, "laptop": 100} if name == "families" else {"smoke": 30}
-    attacks = {
-        key: replace(spec, images=min(spec.images, few.get(base.name, spec.images))) for key, spec in attacks.items()
-    }
+    attacks = {key: replace(spec, images=min(spec.images, few.get(base.name, spec.images))) for key, spec in attacks.items()}
     short = {"smoke": {"images": 1000}, "laptop": {"epochs": 3}}.get(base.name, {}) if name == "families" else {}
     return replace(base, attacks=attacks, recipe=base.recipe | short)
 

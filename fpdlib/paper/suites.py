@@ -48,7 +48,7 @@ CURRENT: dict[str, Method] = PUBLISHED | {
 
 @dataclass(frozen=True)
 class Scale:
-    """How many images and steps a profile affords: cheap attacks, ART's C&W-L2 and DeepFool, its C&W-Linf, the sound chain, studies."""
+    """How many images and steps a profile affords: cheap attacks, ART's C&W-L2 and DeepFool, its C&W-Linf, sound, studies."""
 
     cheap: int
     costly: int
@@ -100,9 +100,7 @@ def table1_suite(images: int, sound_images: int, steps: int, restarts: int, rung
     published = AttackSpec("white-box", "published", TABLE1_PGD, images=images, batch_size=batch_size)
     return {
         "white-box": published,
-        "transfer-oracle": replace(
-            published, name="transfer-oracle", surrogate="oracle", surrogate_epochs=surrogate_epochs
-        ),
+        "transfer-oracle": replace(published, name="transfer-oracle", surrogate="oracle", surrogate_epochs=surrogate_epochs),
         "transfer-true": replace(published, name="transfer-true", surrogate="true", surrogate_epochs=surrogate_epochs),
         "sound-pgd": AttackSpec(
             "sound-pgd", "sound-pgd", PGD((screen, (steps, 0.01, restarts))), images=sound_images, batch_size=batch_size
@@ -135,11 +133,7 @@ def suite(columns: tuple[str, ...], linf: float, l2: float, scale: Scale, pgd: M
     for protocol, methods in (("published", PUBLISHED), ("current", CURRENT)):
         for column in columns:
             method = pgd if pgd is not None and column == "linf-pgd" else methods[column]
-            if (
-                protocol == "current"
-                and method == PUBLISHED[column]
-                and method.sees("current") == method.sees("published")
-            ):
+            if protocol == "current" and method == PUBLISHED[column] and method.sees("current") == method.sees("published"):
                 attacks[f"{protocol}/{column}"] = attacks[f"published/{column}"]  # the same attack: computed once
                 continue
             count = images.get(column, scale.cheap)
@@ -187,9 +181,7 @@ def transfer_suite(scale: Scale) -> dict[str, AttackSpec]:
 
 def caltech_suite(scale: Scale) -> dict[str, AttackSpec]:
     """Sec. 4.2 'On CALTECH-101 & CALTECH-256': L-inf PGD, eps 8/256, 40 steps of 2/256; on the first 24 images too; sound."""
-    published = AttackSpec(
-        "linf-pgd", "published", PGD_SVHN, (EPS_SVHN,), images=scale.cheap, batch_size=min(scale.batch, 100)
-    )
+    published = AttackSpec("linf-pgd", "published", PGD_SVHN, (EPS_SVHN,), images=scale.cheap, batch_size=min(scale.batch, 100))
     rungs = (0.0, 1 / 256, 2 / 256, 4 / 256, EPS_SVHN)
     return {
         "published/linf-pgd": published,

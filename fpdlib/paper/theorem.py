@@ -97,10 +97,7 @@ def run(trial: Trial, networks: int, seed: int = 0) -> pd.DataFrame:
         before, after = theta(trial, weights, biases, x), theta(trial, weights, biases, x + xi)
         change = np.abs(softmax(before) - softmax(after))
         line = {"network": number, "variation": change.max(), "logit_change": np.abs(after - before).max()}
-        for name, eta in (
-            ("printed", printed_eta(weights, biases, xi, trial.squeeze)),
-            ("sound", sound_eta(weights, xi)),
-        ):
+        for name, eta in (("printed", printed_eta(weights, biases, xi, trial.squeeze)), ("sound", sound_eta(weights, xi))):
             allowed = bound(before, after, eta)
             line[f"{name}_eta"] = eta
             line[f"{name}_violated"] = bool((change > allowed + TOLERANCE * (1 + np.abs(allowed))).any())

@@ -21,12 +21,7 @@ def said(line: pd.Series) -> str:
 
 def tally(words: pd.Series) -> str:
     """'4 do not hold, 1 holds, 3 are not decided'."""
-    several = {
-        "holds": "hold",
-        "does not hold": "do not hold",
-        "not decided": "are not decided",
-        NOT_TESTED: "are not tested",
-    }
+    several = {"holds": "hold", "does not hold": "do not hold", "not decided": "are not decided", NOT_TESTED: "are not tested"}
     one = {"not decided": "is not decided", NOT_TESTED: "is not tested"}
     counts = words.value_counts()
     return ", ".join(f"{count} {several[word] if count > 1 else one.get(word, word)}"

@@ -29,9 +29,7 @@ def comparisons(evidence: Evidence, exploration: Exploration) -> pd.DataFrame:
                 lines += [{"section": exploration.section, "reading": reading, **compare(evidence, better, worse, attack)}
                           for attack in MEASURES]  # fmt: skip
     if not lines:
-        raise NotComputed(
-            f"{exploration.section}: no pair of it is there; `python -m fpdlib work --plan table1` computes it."
-        )
+        raise NotComputed(f"{exploration.section}: no pair of it is there; `python -m fpdlib work --plan table1` computes it.")
     return pd.DataFrame(lines)
 
 
@@ -88,15 +86,8 @@ def order(evidence: Evidence) -> pd.DataFrame:
         printed |= {name: name for name in ("F", "F_FD", "F_FD+R") if name not in printed}
         for better, worse in exploration.pairs:
             names = printed[better], printed[worse]
-            paper = [
-                np.mean([published_accuracy(name, attack) for attack in ("white-box", "black-box")]) for name in names
-            ]
-            line = {
-                "exploration": exploration.section,
-                "better": names[0],
-                "worse": names[1],
-                "paper": paper[0] - paper[1],
-            }
+            paper = [np.mean([published_accuracy(name, attack) for attack in ("white-box", "black-box")]) for name in names]
+            line = {"exploration": exploration.section, "better": names[0], "worse": names[1], "paper": paper[0] - paper[1]}
             for protocol in PROTOCOLS:
                 here = evidence.at("protocols") if protocol == "current" else evidence
                 try:

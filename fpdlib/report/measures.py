@@ -1,4 +1,4 @@
-"""From per-example outcomes to measurements and decided comparisons: scores, means over seeds, paired tests. Accuracies are percent."""
+"""From per-example outcomes to measurements and decided comparisons: scores, means over seeds, paired tests (in percent)."""
 
 from __future__ import annotations
 
@@ -64,9 +64,7 @@ def clean(evidence: Evidence, name: str) -> dict:
     """Mean clean accuracy over seeds, of how many images, and whether a seed lies below the profile's floor."""
     rates = [evidence.clean(name, seed) for seed in evidence.seeds(name)]
     if not rates:
-        raise NotComputed(
-            f"{evidence.setting}: not everything is there of {name}; `python -m fpdlib work` computes it."
-        )
+        raise NotComputed(f"{evidence.setting}: not everything is there of {name}; `python -m fpdlib work` computes it.")
     return {"value": 100 * float(np.mean([r.value for r in rates])), "n": rates[0].n,
             "undertrained": any(r.value < evidence.profile.clean_floor for r in rates)}  # fmt: skip
 

@@ -3,46 +3,20 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import pandas as pd
 
-from fpdlib import data
 from fpdlib.errors import FPDError, choose
 from fpdlib.paper import FPD
-from fpdlib.paper.experiments import Profile
-from fpdlib.results import Evidence, compute, load, plan
 from fpdlib.results.inputs import device_of
 
 PARAMETERS = {"profile": str, "seed": int, "device": str, "store": str}
 
 
-@dataclass(frozen=True)
-class Parameters:
-    """A notebook's parameters, and the three verbs with them."""
+def start(namespace: dict) -> tuple[int, ...]:
+    """Check a notebook's parameters: `seeds = fpdlib.start(globals())`. A seed of the profile's stands for all of them.
 
-    profile: Profile
-    seeds: tuple[int, ...]
-    device: str
-    store: str
-
-    def evidence(self, *what: str, keep: Callable[[pd.DataFrame], pd.Series] | None = None) -> Evidence:
-        """Plan (the rows that `keep` marks, default: all), compute what is missing, load what is there."""
-        rows = plan(*what, profile=self.profile, seeds=self.seeds)
-        rows = rows if keep is None else rows[keep(rows)]
-        compute(rows, self.device, self.store)
-        return load(rows, self.store)
-
-    def images(self, size: int = 32) -> data.Splits:
-        """The profile's images on the device."""
-        return data.load(self.profile.dataset, size, device_of(self.device))
-
-
-def start(namespace: dict) -> Parameters:
-    """What a notebook's parameters say: `kit = fpdlib.start(globals())`.
-
-    namespace: the notebook's globals, with profile, seed, device and store; a seed of the profile's stands for all of them.
+    namespace: the notebook's globals, with profile, seed, device and store.
     Raises FPDError for a parameter that is missing, of the wrong type or of an unknown value, and for one that papermill injected
     but no notebook has (papermill itself only warns).
     """
@@ -66,8 +40,7 @@ def start(namespace: dict) -> Parameters:
         raise FPDError(f"seed is {values['seed']!r}; accepted: an integer from 0.")
     device_of(values["device"])
     pd.set_option("display.max_colwidth", None, "display.max_columns", None, "display.max_rows", 100)
-    seeds = profile.seeds if values["seed"] in profile.seeds else (values["seed"],)
-    return Parameters(profile, seeds, values["device"], values["store"])
+    return profile.seeds if values["seed"] in profile.seeds else (values["seed"],)
 
 
 def injected(history: list[str]) -> set[str]:

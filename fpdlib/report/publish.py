@@ -112,10 +112,7 @@ def known_answer(evidence: Evidence) -> Iterator[Table]:
         "the parts before it left."
     )
     yield Table(
-        "anchor",
-        frame,
-        frame[["network", "seed", "attack", "clean", "value", "low", "high", "n", "broken by"]].round(1),
-        words,
+        "anchor", frame, frame[["network", "seed", "attack", "clean", "value", "low", "high", "n", "broken by"]].round(1), words
     )
 
 

@@ -28,8 +28,10 @@ PRINTED_BACKBONES = {"resnet101": "ResNet-101", "resnet50": "ResNet-50", "resnex
 def shown(lines: list[dict], evidence: Evidence) -> pd.DataFrame:
     """The lines of a table. Raises NotComputed if there are none."""
     if not lines:
-        raise NotComputed(f"{evidence.setting}: nothing of it is in the store {evidence.store.root} or committed; "
-                          f"`python -m fpdlib work --plan {evidence.setting} --profile {evidence.profile.name}` computes it.")  # fmt: skip
+        command = f"python -m fpdlib work --plan {evidence.setting} --profile {evidence.profile.name}"
+        raise NotComputed(
+            f"{evidence.setting}: nothing of it is in the store {evidence.store.root} or committed; `{command}` computes it."
+        )
     return pd.DataFrame(lines)
 
 
@@ -58,8 +60,8 @@ def caption(evidence: Evidence, cells: str = "") -> str:
     counts = sorted({spec.images for spec in profile.attacks.values()})
     return (
         f"{mark}profile {profile.name}, {profile.dataset}, {profile.network.backbone} family at {profile.network.image_size} "
-        f"pixels, seeds {seeds or 'none'}{fewer}; accuracy in percent with Wilson 95 % intervals, n = {counts[0]} to {counts[-1]} test "
-        f"images by attack (in the CSV){cells}. {notes(profile)}{gone}"
+        f"pixels, seeds {seeds or 'none'}{fewer}; accuracy in percent with Wilson 95 % intervals, n = {counts[0]} to {counts[-1]} "
+        f"test images by attack (in the CSV){cells}. {notes(profile)}{gone}"
     )
 
 
@@ -120,12 +122,7 @@ def protocol_table(evidence: Evidence) -> pd.DataFrame:
         if not (seeds := evidence.seeds(name)):
             continue
         accuracy = clean(evidence, name)
-        line = {
-            "network": name,
-            "seeds": len(seeds),
-            "clean": accuracy["value"],
-            "undertrained": accuracy["undertrained"],
-        }
+        line = {"network": name, "seeds": len(seeds), "clean": accuracy["value"], "undertrained": accuracy["undertrained"]}
         for attack, words in (("white-box", "published"), ("current", "current"), ("sound", "sound")):
             found = measurement(evidence, name, attack)
             line[words] = found["value"]
@@ -137,9 +134,7 @@ def protocol_table(evidence: Evidence) -> pd.DataFrame:
 # ---------------------------------------------------------------------------------------------- Tables 2 and 4
 
 
-def paper(
-    table: int, network: str, column: str, section: str, metric: str = "accuracy", stand_in: bool = False
-) -> float:
+def paper(table: int, network: str, column: str, section: str, metric: str = "accuracy", stand_in: bool = False) -> float:
     """A printed number, nan beside a stand-in."""
     return float("nan") if stand_in else published.value(table, network, COLUMNS.get(column, column), section, metric)
 
@@ -236,11 +231,7 @@ def table3(evidence: Evidence) -> pd.DataFrame:
     for backbone in BACKBONES:
         here = evidence.at(f"transfer-{backbone}")
         for name in (name for name in ("O_PGD", "F_PGD") if here.seeds(name)):
-            target, stand_in, accuracy = (
-                f"{PRINTED_BACKBONES[backbone]}/{name}",
-                here.profile.stand_in,
-                clean(here, name),
-            )
+            target, stand_in, accuracy = (f"{PRINTED_BACKBONES[backbone]}/{name}", here.profile.stand_in, clean(here, name))
             for attack in here.profile.attacks:
                 protocol, source, substitute, column = attack.split("/")
                 printed = f"{PRINTED_BACKBONES[source]}/{substitute}/{COLUMNS[column].removeprefix('Linf-')}"
@@ -290,8 +281,7 @@ def known_answer(evidence: Evidence) -> pd.DataFrame:
         for seed in evidence.seeds(name):
             for attack in evidence.profile.attacks:
                 broken = evidence.meta(name, attack, seed)["counts"]["broken"]
-                found = measurement(evidence, name, attack, [seed])
-                kept = {key: found[key] for key in ("value", "n", "low", "high", "nan")}
-                lines.append({"network": name, "seed": seed, "attack": attack, "clean": 100 * evidence.clean(name, seed).value, **kept,
-                              "broken by": ", ".join(f"{part} {count}" for part, count in broken.items() if count)})  # fmt: skip
-    return shown(lines, evidence)
+                line = {"network": name, "seed": seed, "attack": attack, "clean": 100 * evidence.clean(name, seed).value}
+                line |= measurement(evidence, name, attack, [seed])
+                lines.append(line | {"broken by": ", ".join(f"{part} {count}" for part, count in broken.items() if count)})
+    return shown(lines, evidence).drop(columns=["seeds", "seed_min", "seed_max"])

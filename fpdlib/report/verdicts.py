@@ -93,9 +93,7 @@ def order(evidence: Evidence, better: str, worse: str, where: str, protocol: str
         attacks = keys(evidence, where, protocol)
     if not attacks:
         return Verdict(NOT_TESTED, reason="no such attack in this protocol")
-    first, second = (
-        [[scores(evidence, name, attack, seed) for seed in seeds] for attack in attacks] for name in (a, b)
-    )
+    first, second = ([[scores(evidence, name, attack, seed) for seed in seeds] for attack in attacks] for name in (a, b))
     differences = [sum(x) / len(x) - sum(y) / len(y) for x, y in zip(first, second, strict=True)]
     effect, low, high = interval(differences)
     verdict, reason = decide(low, high, gain), ""
@@ -228,9 +226,7 @@ def smoother(evidence: Evidence, better: str, worse: str) -> Verdict:
     """Paired mean difference of how much the gradient turns; less is better."""
     a, b = (evidence.study(name, "smoothness")["study"].set_index("index")["turn"] for name in (better, worse))
     found = evaluation.paired(-a, -b)
-    return Verdict(
-        decide(found.low, found.high), found.value, found.low, found.high, "less turning of the gradient", found.n, 1
-    )
+    return Verdict(decide(found.low, found.high), found.value, found.low, found.high, "less turning of the gradient", found.n, 1)
 
 
 def stable(evidence: Evidence, better: str, worse: str, delta: float = 0.01) -> Verdict:
@@ -238,9 +234,7 @@ def stable(evidence: Evidence, better: str, worse: str, delta: float = 0.01) -> 
     frames = (evidence.study(name, "neighbourhood")["study"] for name in (better, worse))
     a, b = (frame[np.isclose(frame["delta"], delta)].set_index("index")["stable"] for frame in frames)
     found = evaluation.paired(a, b)
-    return Verdict(
-        decide(found.low, found.high), found.value, found.low, found.high, "share of stable answers", found.n, 1
-    )
+    return Verdict(decide(found.low, found.high), found.value, found.low, found.high, "share of stable answers", found.n, 1)
 
 
 def filtered(evidence: Evidence, name: str) -> Verdict:
@@ -298,6 +292,4 @@ def arithmetic(table: str, first: str, second: str, claimed: float) -> Verdict:
     value = by[first] - (by[second] if second else 0.0)
     # "around 32" allows half a point, a printed average half of its last digit
     agrees = abs(value - claimed) <= (0.5 if second else 0.005)
-    return Verdict(
-        "holds" if agrees else "does not hold", value, value, value, "points, recomputed", 1, 0, f"printed: {claimed:g}"
-    )
+    return Verdict("holds" if agrees else "does not hold", value, value, value, "points, recomputed", 1, 0, f"printed: {claimed:g}")

@@ -70,6 +70,11 @@ class Evidence:
         mine = [r for (n, _, s), r in self._results.items() if (n, s) == (name, seed) and isinstance(r, (Network, Outcome))]
         return bool(mine) and all(self.store.has(result) for result in mine)
 
+    def has(self, name: str, what: str, seed: int | None = None) -> bool:
+        """Whether one result is there (what: see `result`); the first planned seed's by default."""
+        found = self._results.get((name, what, self.planned_seeds[0] if seed is None else seed))
+        return found is not None and self.store.has(found)
+
     def first(self, *names: str) -> int:
         """The first seed of `seeds`. NotComputed if there is none."""
         if not (seeds := self.seeds(*names)):

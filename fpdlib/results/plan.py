@@ -41,8 +41,9 @@ def plan(*what: str, profile: str | Profile = "smoke", seeds: Iterable[int] | No
     settings: set[str] = set()
     for one in what:
         settings |= set(paper.tables.get(choose("what", one, dict.fromkeys(known)), (one,)))
-    of_claims, of_tables = whole["table"] == "claims", whole["setting"].isin(settings) & (whole["table"] != "claims")
-    chosen = of_tables | (of_claims & whole["row"].isin(what)) | whole["table"].isin({"studies", "claims"} & set(what))
+    beside = whole["table"].isin(["studies", "claims"])
+    of_claims = (whole["table"] == "claims") & whole["row"].isin(what)
+    chosen = (~beside & whole["setting"].isin(settings)) | of_claims | (beside & whole["table"].isin(what))
     return whole[chosen].reset_index(drop=True)
 
 
@@ -102,9 +103,10 @@ def results(rows: pd.DataFrame) -> dict[str, Result]:
     return closure(rows.drop_duplicates("key")["result"])
 
 
-def missing(known: dict[str, Result], store: Store) -> list[Result]:
-    """What has to be computed: a checkpoint or crafted images only if something missing needs them (evidence has neither)."""
-    absent = {key for key, r in known.items() if (not store.has(r) if not isinstance(r, Crafted) else False)}
+def missing(known: dict[str, Result], asked: set[str], store: Store) -> list[Result]:
+    """What has to be computed for the keys that are asked for: what they need only if something missing needs it (evidence has no
+    checkpoints and no crafted images)."""
+    absent = {key for key in asked if not store.has(known[key])}
     wanted = {need.key for key in absent for need in known[key].needs}
     for key in reversed(known):  # what a result needs comes before it
         if key in wanted and not store.here(known[key]):
@@ -140,7 +142,7 @@ def costs(rows: pd.DataFrame, store: Store) -> tuple[dict[str, float], set[str]]
 def summary(rows: pd.DataFrame, store: Store) -> tuple[pd.DataFrame, str]:
     """How much of each setting is there, is being computed, has failed, and what the rest costs, a line a setting; and the whole in one sentence."""
     spent, measured = costs(rows, store)
-    todo = {result.key for result in missing(results(rows), store)}
+    todo = {result.key for result in missing(results(rows), set(rows["key"]), store)}
     failed = {path.stem for path in (store.root / "failed").glob("*.txt")}
     once = rows.drop_duplicates("key")
     frame = pd.DataFrame({

@@ -66,12 +66,15 @@ class Store:
             )
 
     def prepare(self) -> None:
-        """Make the folders, before something is computed."""
+        """Make the folders, before something is computed, and clear what a killed process was writing."""
         with writing(self.root):
             for folder in (*KINDS, "partial", "failed", "locks"):
                 (self.root / folder).mkdir(parents=True, exist_ok=True)
             if not (self.root / "STORE").exists():
                 replace_file(self.root / "STORE", lambda path: path.write_text(f"{VERSION}\n"))
+            for path in (self.root / "partial").glob("*.tmp"):
+                if not self.busy(path.name.rsplit(".", 2)[0]):
+                    shutil.rmtree(path, ignore_errors=True)
 
     def folder(self, result: Result) -> Path:
         return self.root / result.kind / result.key

@@ -42,14 +42,15 @@ def store_of(rows: pd.DataFrame, folder: str = "") -> Store:
     return Store(folder or None, Committed(evidence))
 
 
-def work(known: dict[str, Result], inputs: Inputs, say: Callable[[str], None]) -> list[Result]:
-    """Compute what is missing, as one of any number of workers; returns what failed or needs what failed.
+def work(known: dict[str, Result], asked: set[str], inputs: Inputs, say: Callable[[str], None]) -> list[Result]:
+    """Compute what is missing of the keys that are asked for, as one of any number of workers; returns what failed or needs it.
 
+    known: what is asked for and all that it needs, by key, each after what it needs.
     Raises BudgetExhausted and KeyboardInterrupt after what is under way was saved.
     """
     store, budget, failed, began = inputs.store, inputs.budget, {}, False
     while True:
-        todo = missing(known, store)
+        todo = missing(known, asked, store)
         for result in todo:
             if any(need.key in failed for need in result.needs):
                 failed.setdefault(result.key, result)
@@ -124,7 +125,9 @@ def gpu(store: Store, device: torch.device) -> Iterator[torch.device]:
     yield torch.device("cuda")  # more workers than GPUs: they share
 
 
-def helper(folder: Path, committed: Path, known: list[Result], device: str, seconds: float | None, threads: int, parent: int) -> None:
+def helper(
+    folder: Path, committed: Path, known: dict[str, Result], asked: set[str], device: str, seconds: float | None, threads: int, parent: int
+) -> None:
     """One more worker in a process of its own, which ends when its parent does, however that ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
@@ -135,7 +138,7 @@ def helper(folder: Path, committed: Path, known: list[Result], device: str, seco
     torch.set_num_threads(threads)
     store = Store(folder, Committed(committed))
     with contextlib.suppress(BudgetExhausted, KeyboardInterrupt), gpu(store, device_of(device)) as mine:
-        work({result.key: result for result in known}, Inputs(store, mine, Budget(seconds)), lambda what: None)
+        work(known, asked, Inputs(store, mine, Budget(seconds)), lambda what: None)
 
 
 def compute(rows: pd.DataFrame, device: str = "auto", store: str = "", budget: float | None = None, count: int | None = None,
@@ -148,8 +151,8 @@ def compute(rows: pd.DataFrame, device: str = "auto", store: str = "", budget: f
     place = device_of(device)
     if count is not None and count < 1:
         raise FPDError(f"the number of workers is {count}; accepted: from 1.")
-    shelf, known = store_of(rows, store), results(rows)
-    todo = missing(known, shelf)
+    shelf, known, asked = store_of(rows, store), results(rows), set(rows["key"])
+    todo = missing(known, asked, shelf)
     spent, _ = costs(rows, shelf)
     price = {result.key: spent[result.key] for result in todo}
     if not quiet:
@@ -163,7 +166,7 @@ def compute(rows: pd.DataFrame, device: str = "auto", store: str = "", budget: f
         torch.set_num_threads(threads)
     limit, count = Budget(budget), min(count or workers(place), len(todo))
     context = multiprocessing.get_context("spawn")
-    arguments = (shelf.root, shelf.committed.folder, list(known.values()), place.type, budget, threads, os.getpid())
+    arguments = (shelf.root, shelf.committed.folder, known, asked, place.type, budget, threads, os.getpid())
     helpers = [context.Process(target=helper, args=arguments, daemon=True) for _ in range(count - 1)]
     now, stop = {}, threading.Event()
     reporter = threading.Thread(target=progress, args=(todo, price, shelf, now, stop), daemon=True)
@@ -173,7 +176,7 @@ def compute(rows: pd.DataFrame, device: str = "auto", store: str = "", budget: f
         if not quiet:
             reporter.start()
         with gpu(shelf, place) as mine:
-            failed = work(known, Inputs(shelf, mine, limit), lambda what: now.update(what=what))
+            failed = work(known, asked, Inputs(shelf, mine, limit), lambda what: now.update(what=what))
     finally:
         stop.set()
         for process in helpers:

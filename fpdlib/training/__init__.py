@@ -15,14 +15,4 @@ from fpdlib.training.algorithm1 import (
     training_macs,
 )  # fmt: skip
 
-__all__ = [
-    "Recipe",
-    "best_epoch",
-    "measure",
-    "paper_recipe",
-    "passes",
-    "released_recipe",
-    "step",
-    "train",
-    "training_macs",
-]
+__all__ = ["Recipe", "best_epoch", "measure", "paper_recipe", "passes", "released_recipe", "step", "train", "training_macs"]

@@ -177,9 +177,7 @@ def harden(model: FPD, optimizer, recipe: Recipe, x, y, noise, draws, scale: flo
     return result
 
 
-def resist(
-    model: FPD, adversary: Adversary, images: Images, seed: int, count: int = 500, batch_size: int = 250
-) -> float:
+def resist(model: FPD, adversary: Adversary, images: Images, seed: int, count: int = 500, batch_size: int = 250) -> float:
     """Accuracy under the training adversary (or PGD) on the first `count` of these images, by which epochs are compared."""
     correct, judge = 0, replace(adversary, labels="true")
     if adversary.select == "pgd":
@@ -243,13 +241,7 @@ def measure(model: FPD, images: Images, batch_size: int = 500) -> tuple[float, f
 
 
 def train(
-    model: FPD,
-    recipe: Recipe,
-    splits: Splits,
-    seed: int,
-    state: Path | None = None,
-    budget: Budget | None = None,
-    label: str = "",
+    model: FPD, recipe: Recipe, splits: Splits, seed: int, state: Path | None = None, budget: Budget | None = None, label: str = ""
 ) -> list[dict]:
     """Train `model` in place and leave the best epoch's weights in it; returns the log, one row (`LOG`) an epoch.
 
