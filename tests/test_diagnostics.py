@@ -14,7 +14,7 @@ from fpdlib.evaluation.diagnostics import Bench, DiagnosisSpec, diagnose
 from fpdlib.evaluation.outcomes import evaluate
 from fpdlib.network.fpd import build
 from fpdlib.paper.experiments import PROFILES, VARIANTS
-from fpdlib.paper.suites import SCALES, sound
+from fpdlib.paper.suites import SMOKE_SCALE, sound
 from fpdlib.training.algorithm1 import train
 
 SPEC = DiagnosisSpec(eps=0.3, images=15, steps=20, restarts=2, draws=10, queries=50, planted=8, grid=7)
@@ -57,7 +57,7 @@ def test_an_undefended_network_falls_to_nothing(trained):
     from fpdlib.attacks.spec import AttackSpec
     from fpdlib.paper.suites import TABLE1_PGD
 
-    for protocol, method in (("published", TABLE1_PGD), ("sound", sound("linf", 0.3, SCALES["smoke"]))):
+    for protocol, method in (("published", TABLE1_PGD), ("sound", sound("linf", 0.3, SMOKE_SCALE))):
         frame, _ = evaluate(model, splits, AttackSpec("a", protocol, method, (0.3,), images=40, batch_size=40), 0)
         assert (frame["clean_prediction"] == frame["label"]).mean() > 0.7
         assert evaluation.robust(frame).mean().item() == 0
@@ -70,7 +70,7 @@ def test_a_saturated_network_keeps_its_accuracy_only_when_attacked_through_its_s
 
     hidden = Saturated(model)
     rates = {}
-    for protocol, method in (("published", TABLE1_PGD), ("sound", sound("linf", 0.3, SCALES["smoke"]))):
+    for protocol, method in (("published", TABLE1_PGD), ("sound", sound("linf", 0.3, SMOKE_SCALE))):
         frame, _ = evaluate(hidden, splits, AttackSpec("a", protocol, method, (0.3,), images=40, batch_size=40), 0)
         right = frame[frame["clean_prediction"] == frame["label"]]
         rates[protocol] = (right["adversarial_prediction"] == right["label"]).mean()

@@ -163,10 +163,11 @@ def test_the_surrogate_learns_the_targets_answers_or_the_true_labels(sample):
             level = (x[:, :, :16].mean((1, 2, 3)) * 40).clamp(0, 9).long()
             return nn.functional.one_hot(level, 10).float()
 
-    attack = AttackSpec("t", "published", PGD(((1, None, 0),)), surrogate="oracle", surrogate_width=100)
+    attack = AttackSpec("t", "published", PGD(((1, None, 0),)), surrogate="oracle")
     oracle, oracle_accuracy = evaluation.train_surrogate(Odd(), splits, attack, 0)
     true, true_accuracy = evaluation.train_surrogate(Odd(), splits, replace(attack, surrogate="true"), 0)
-    assert oracle.layers[1].out_features == 100
+    narrow, _ = evaluation.train_surrogate(Odd(), splits, replace(attack, surrogate_width=50, surrogate_epochs=1), 0)
+    assert (oracle.layers[1].out_features, narrow.layers[1].out_features) == (200, 50)
     assert evaluation.agreement(oracle, Odd(), sample.test) > 0.6 > evaluation.agreement(true, Odd(), sample.test)
     assert true_accuracy > 0.9 > 0.3 > oracle_accuracy
     assert sum(isinstance(m, nn.Linear) for m in oracle.modules()) == 3

@@ -15,7 +15,7 @@ from fpdlib.attacks.spec import AttackSpec
 from fpdlib.attacks.views import View
 from fpdlib.errors import FPDError
 from fpdlib.evaluation.outcomes import evaluate
-from fpdlib.paper.suites import PUBLISHED, SCALES, sound
+from fpdlib.paper.suites import PUBLISHED, SMOKE_SCALE, sound
 
 
 class TenClasses(nn.Module):
@@ -179,7 +179,7 @@ def test_saturated_logits_keep_published_accuracy_and_lose_under_sound():
     one["images"] = min(count, len(splits.test))
     assert one["images"] >= 10
     told, _ = evaluate(model, splits, AttackSpec("p", "published", PGD(((40, 0.01, 0),)), **one), 0)
-    strong, counts = evaluate(model, splits, AttackSpec("s", "sound", sound("linf", eps, SCALES["smoke"]), **one), 0)
+    strong, counts = evaluate(model, splits, AttackSpec("s", "sound", sound("linf", eps, SMOKE_SCALE), **one), 0)
     assert evaluation.robust(told).mean().item() >= 0.9 > 0.25 > evaluation.robust(strong).mean().item()
     assert counts["broken"]["pgd"] > 0
 
