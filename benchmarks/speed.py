@@ -10,7 +10,7 @@ import torch
 from fpdlib.network.fpd import build, non_local_mean
 from fpdlib.paper.experiments import PROFILES, VARIANTS
 from fpdlib.runtime import processors
-from fpdlib.training.algorithm1 import paper_recipe, step
+from fpdlib.training import paper_recipe, step
 
 PAIRS, REPEATS = 9, 5
 

@@ -10,9 +10,8 @@ from test_training import PLAIN, QUICK
 from fpdlib.errors import FPDError
 from fpdlib.network.fpd import build
 from fpdlib.paper.experiments import PROFILES, VARIANTS
-from fpdlib.training import adversarial, algorithm1
+from fpdlib.training import Recipe, adversarial, algorithm1, passes, run, train
 from fpdlib.training.adversarial import PAPER_FGSM, PAPER_PGD, PAPER_PGD_SVHN, Adversary, craft
-from fpdlib.training.algorithm1 import Recipe, passes, train
 
 PGD = Adversary("pgd", 0.1, 5, 0.03)
 
@@ -93,7 +92,7 @@ def test_training_against_an_adversary_helps_against_it(small):
     recipe = replace(QUICK, epochs=6, batch_size=20)
     train(plain, recipe, small, 0)
     log = train(hard, replace(recipe, adversary=PGD), small, 0)
-    assert algorithm1.resist(hard, PGD, small.test, 0) > algorithm1.resist(plain, PGD, small.test, 0) + 0.1
+    assert run.resist(hard, PGD, small.test, 0) > run.resist(plain, PGD, small.test, 0) + 0.1
     assert log[-1]["adversarial_accuracy"] > 0 and "held_out_adversarial" in log[-1]
 
 

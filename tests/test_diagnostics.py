@@ -15,7 +15,7 @@ from fpdlib.evaluation.outcomes import evaluate
 from fpdlib.network.fpd import build
 from fpdlib.paper.experiments import PROFILES, VARIANTS
 from fpdlib.paper.suites import SMOKE_SCALE, sound
-from fpdlib.training.algorithm1 import train
+from fpdlib.training import train
 
 SPEC = DiagnosisSpec(eps=0.3, images=15, steps=20, restarts=2, draws=10, queries=50, planted=8, grid=7)
 

@@ -17,7 +17,7 @@ from fpdlib.data.images import Images, NativeInput, Splits
 from fpdlib.errors import BudgetExhausted, FPDError
 from fpdlib.evaluation.outcomes import evaluate, paired, rate
 from fpdlib.paper.suites import TABLE1_PGD
-from fpdlib.training.algorithm1 import Budget
+from fpdlib.runtime import Budget
 
 SOUND = AttackSpec("sound", "sound-pgd", PGD(((20, None, 1),)), images=100, batch_size=40)
 
@@ -253,7 +253,7 @@ def test_the_ladder_is_within_ten_points_of_autoattack(small):
     from test_training import PLAIN, QUICK, replace
 
     from fpdlib.network.fpd import build
-    from fpdlib.training.algorithm1 import train
+    from fpdlib.training import train
 
     model = build(PLAIN, 0)
     train(model, replace(QUICK, epochs=8, batch_size=20), small, 0)

@@ -6,6 +6,7 @@ import sys
 import textwrap
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,8 +20,9 @@ from fpdlib.errors import BudgetExhausted, FPDError
 from fpdlib.network.fpd import build
 from fpdlib.network.spec import released
 from fpdlib.paper.experiments import PROFILES, SMALL, VARIANTS
-from fpdlib.training import algorithm1
-from fpdlib.training.algorithm1 import Budget, Recipe, generator, paper_recipe, released_recipe, step, train
+from fpdlib.runtime import Budget, generator
+from fpdlib.training import Recipe, algorithm1, paper_recipe, released_recipe, run, step, train
+from fpdlib.training.recipe import OPTIMIZERS
 
 TINY_RESNET = (("layers", (1, 1, 1, 1)), ("channels", (8, 8, 16, 16)), ("zero_init_last", False))
 F_SPEC = replace(SMALL, inner=("stage1", "stage2"), restoration=True, classifier="back", activation="elu",
@@ -87,7 +89,7 @@ def test_the_papers_network_starts_behind_its_gate(spec, sample):
         front = model.front(x)
     assert 25 < F.mse_loss(front.restored, x) < 80
     before = {name: value.clone() for name, value in model.named_parameters()}
-    result = step(model, algorithm1.OPTIMIZERS[recipe.optimizer](model.parameters(), recipe.lr), recipe, x, y, noise, False)
+    result = step(model, OPTIMIZERS[recipe.optimizer](model.parameters(), recipe.lr), recipe, x, y, noise, False)
     assert result["gated"] and result["mse"] > 25
     moved = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
     head = {name for name in before if ".fc." in name}
@@ -146,12 +148,12 @@ def test_restoration_and_classification_improve(small):
     model = build(replace(F_SPEC, initialisation="pytorch"), 0)
     log = train(model, replace(QUICK, epochs=8, batch_size=20), small, 0)
     assert log[-1]["held_out_mse"] < 0.9 * log[0]["mse"] and log[-1]["train_accuracy"] > 0.3
-    assert tuple(log[0]) == algorithm1.LOG
+    assert tuple(log[0]) == run.LOG
 
 
 def test_noise_stays_in_its_neighbourhood_and_comes_from_the_seed(small, monkeypatch):
     seen = []
-    monkeypatch.setattr(algorithm1, "step", lambda m, o, r, x, y, noise, latched: seen.append(noise) or {"loss": 0.0})
+    monkeypatch.setattr(run, "step", lambda m, o, r, x, y, noise, latched: seen.append(noise) or {"loss": 0.0})
     for seed in (0, 0, 1):
         train(build(PLAIN, 0), replace(QUICK, epochs=1, noise=0.05), small, seed)
     assert all(0.04 < n.abs().max() <= 0.05 for n in seen)
@@ -198,17 +200,17 @@ SCRIPT = """
     from test_training import F_SPEC, QUICK, replace
     from fpdlib import data
     from fpdlib.network import build
-    from fpdlib.training import algorithm1
+    from fpdlib.training import run
     from safetensors.torch import save_file
     torch.set_num_threads(1)
-    algorithm1.SAVE_EVERY = 0.05
+    run.SAVE_EVERY = 0.05
     sample = data.load("mnist-sample", 32)
     first = torch.arange(400)
     small = data.Splits("s", sample.train.subset(first), sample.held_out.subset(first), sample.test.subset(first))
     print("ready", flush=True)
     model = build(F_SPEC, 0)
     state = Path(sys.argv[1]) if len(sys.argv) > 1 else None
-    algorithm1.train(model, replace(QUICK, epochs=25, batch_size=50), small, 3, state)
+    run.train(model, replace(QUICK, epochs=10, batch_size=50), small, 3, state)
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, sys.argv[2] if state else "/dev/stdout")
 """
 
@@ -217,7 +219,7 @@ SCRIPT = """
 def test_a_killed_process_continues_bit_identically(tmp_path, number):
     script = textwrap.dedent(SCRIPT)
     state, result, whole = tmp_path / "state.safetensors", tmp_path / "killed", tmp_path / "whole"
-    root = str(algorithm1.Path(__file__).parent.parent)
+    root = str(Path(algorithm1.__file__).parents[2])
     subprocess.run([sys.executable, "-c", script, tmp_path / "other", whole], check=True, cwd=root, capture_output=True)
     kills = 0
     for _ in range(2):
@@ -242,7 +244,7 @@ def test_best_epoch_on_held_out_images_is_kept_and_patience_stops(small, monkeyp
         assert images is small.held_out
         return next(accuracies), 1.0, 0.0
 
-    monkeypatch.setattr(algorithm1, "measure", measured)
+    monkeypatch.setattr(run, "measure", measured)
     model = build(PLAIN, 0)
     log = train(model, replace(QUICK, epochs=5, patience=2), small, 0)
     assert len(log) == 4 and same(states[1], model.state_dict())
@@ -251,7 +253,7 @@ def test_best_epoch_on_held_out_images_is_kept_and_patience_stops(small, monkeyp
 def test_selection_on_the_test_set_is_marked_and_off_by_default(small, monkeypatch):
     assert paper_recipe().selection == "held-out" and released_recipe().selection == "test"
     looked = []
-    monkeypatch.setattr(algorithm1, "measure", lambda m, images, b=500: looked.append(images) or (0.5, 1.0, 0.0))
+    monkeypatch.setattr(run, "measure", lambda m, images, b=500: looked.append(images) or (0.5, 1.0, 0.0))
     train(build(PLAIN, 0), replace(QUICK, epochs=1, selection="test"), small, 0)
     assert looked == [small.test]
 

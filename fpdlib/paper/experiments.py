@@ -16,7 +16,7 @@ from fpdlib.network.reference import AnchorSpec
 from fpdlib.network.spec import NetworkSpec
 from fpdlib.paper.suites import LAPTOP_SCALE, PAPER_SCALE, SHORT_SCALE, SMOKE_SCALE, Scale, table1_suite
 from fpdlib.training.adversarial import FAST, MADRY, PAPER_FGSM, PAPER_PGD, Adversary
-from fpdlib.training.algorithm1 import Recipe, paper_recipe
+from fpdlib.training.recipe import Recipe, paper_recipe
 
 MNIST_FLOOR = 0.95  # clean accuracy below which a network is `undertrained` and no verdict rests on it
 

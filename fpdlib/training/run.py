@@ -1,0 +1,211 @@
+"""A run of training: epochs, model selection on held-out images, and an exact resume.
+
+Every random draw is a function of (seed, epoch, step), and the state is saved only between steps, so a run that was stopped and
+continued ends with the same bits (on the CPU, with the same number of threads) as one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from fpdlib.data.images import Images, Splits, augment
+from fpdlib.errors import BudgetExhausted
+from fpdlib.network.fpd import FPD
+from fpdlib.runtime import Budget, between_steps, generator
+from fpdlib.training.adversarial import Adversary, craft
+from fpdlib.training.algorithm1 import harden, step, strength
+from fpdlib.training.recipe import OPTIMIZERS, Recipe
+from fpdlib.training.resume import load_state, save_state, set_lr
+
+SAVE_EVERY = 20.0  # seconds between saved states: what a killed run can lose
+SUMS = (
+    "steps", "gated", "images", "correct", "loss", "ce", "mse", "ce_second", "mse_second", "ce_adversarial",
+    "correct_adversarial",
+)  # fmt: skip
+LOG = (
+    "epoch", "loss", "ce", "mse", "ce_second", "mse_second", "ce_adversarial", "gate_share", "train_accuracy",
+    "adversarial_accuracy", "held_out_accuracy", "held_out_loss", "held_out_mse", "lr", "seconds",
+)  # fmt: skip
+
+
+class Run:
+    """A training run between two steps: it continues from `now`, `sums`, `best`, the model and the optimizer."""
+
+    def __init__(self, model: FPD, recipe: Recipe, splits: Splits, seed: int, state: Path | None):
+        self.model, self.recipe, self.seed, self.state = model, recipe, seed, state
+        images = splits.train
+        if recipe.images is not None:
+            images = images.subset(torch.arange(min(recipe.images, len(images)), device=images.labels.device))
+        self.images, self.device = images, images.labels.device
+        self.selection = splits.test if recipe.selection == "test" else splits.held_out
+        model.to(self.device, memory_format=torch.channels_last).train()
+        self.optimizer = OPTIMIZERS[recipe.optimizer](model.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
+        self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimizer, factor=0.1, patience=recipe.plateau)
+        self.now = {"epoch": 0, "step": 0, "latched": False, "best": -1.0, "best_epoch": -1, "log": [], "seconds": 0.0}
+        self.sums, self.best = torch.zeros(len(SUMS), dtype=torch.float64, device=self.device), {}
+        if state is not None and state.exists():
+            self.now, self.sums, self.best = load_state(state, model, self.optimizer, self.plateau, self.device)
+        self.steps = max(len(images) // recipe.batch_size, 1)
+        self.started, self.before = time.monotonic(), self.now["seconds"]
+        self.saved = self.started
+
+    @property
+    def done(self) -> int:
+        """Steps so far."""
+        return self.now["epoch"] * self.steps + self.now["step"]
+
+    def clock(self) -> None:
+        self.now["seconds"] = self.before + time.monotonic() - self.started
+
+    def save(self) -> None:
+        self.clock()
+        self.saved = time.monotonic()
+        if self.state is not None:
+            save_state(self.state, self.model, self.optimizer, self.plateau, self.now, self.sums, self.best)
+
+    def step(self, order: Tensor) -> None:
+        """One step of the epoch whose images come in this order."""
+        recipe, now, progress = self.recipe, self.now, self.done / (self.recipe.epochs * self.steps)
+        if recipe.schedule in CYCLES:
+            set_lr(self.optimizer, recipe.lr * CYCLES[recipe.schedule](progress))
+        draws = generator(self.device, self.seed, now["epoch"], now["step"])
+        torch.manual_seed(int(draws.initial_seed() % 2**63))  # dropout
+        index = order[now["step"] * recipe.batch_size :][: recipe.batch_size]
+        x, y = self.images.batch(index), self.images.labels[index]
+        if recipe.augment:
+            x = augment(x, draws)
+        x = x.contiguous(memory_format=torch.channels_last)
+        noise = (torch.rand(x.shape, generator=draws, device=self.device) * 2 - 1) * recipe.noise  # lines 3-5
+        if recipe.adversary is not None and now["epoch"] >= recipe.adversary.delay:
+            result = harden(self.model, self.optimizer, recipe, x, y, noise, draws, strength(recipe, progress))
+        else:
+            result = step(self.model, self.optimizer, recipe, x, y, noise, now["latched"])
+        now["latched"] |= recipe.gate == "latch" and not result.get("gated")
+        row = [1.0, *(result.get(name, 0.0) for name in SUMS[1:])]
+        self.sums += torch.stack([torch.as_tensor(v, dtype=torch.float64, device=self.device).detach() for v in row])
+        now["step"] += 1
+
+    def end_epoch(self) -> dict:
+        """Measure on held-out images, keep the weights if they are the best, and return the epoch's line of the log."""
+        self.clock()
+        now, row = self.now, self.line(measure(self.model, self.selection))
+        now["log"].append(row)
+        if self.recipe.adversary is not None:
+            row["held_out_adversarial"] = resist(self.model, self.recipe.adversary, self.selection, self.seed)
+        if self.recipe.schedule == "plateau":
+            self.plateau.step(row["held_out_loss"])
+        if score(row) > now["best"]:
+            now["best"], now["best_epoch"] = score(row), now["epoch"]
+            self.best = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        self.sums.zero_()
+        now["epoch"], now["step"] = now["epoch"] + 1, 0
+        return row
+
+    def line(self, measured: tuple[float, float, float]) -> dict:
+        """The epoch's line of the log (`LOG`)."""
+        total = dict(zip(SUMS, self.sums.tolist(), strict=True))
+        open_steps, images = max(total["steps"] - total["gated"], 1), max(total["images"], 1)
+        row = {"epoch": self.now["epoch"], "lr": self.optimizer.param_groups[0]["lr"], "seconds": self.now["seconds"]}
+        row |= {name: total[name] / total["steps"] for name in ("loss", "mse")} | {"gate_share": total["gated"] / total["steps"]}
+        row |= {name: total[name] / open_steps for name in ("ce", "ce_second", "mse_second", "ce_adversarial")}
+        row |= {"train_accuracy": total["correct"] / images, "adversarial_accuracy": total["correct_adversarial"] / images}
+        row |= dict(zip(("held_out_accuracy", "held_out_loss", "held_out_mse"), measured, strict=True))
+        return {name: row[name] for name in LOG}
+
+
+def train(
+    model: FPD, recipe: Recipe, splits: Splits, seed: int, state: Path | None = None, budget: Budget | None = None, label: str = ""
+) -> list[dict]:
+    """Train `model` in place and leave the best epoch's weights in it; returns the log, one row (`LOG`) an epoch.
+
+    splits: on the model's device. state: file that holds the run's state; if it exists, the run continues from it.
+    Raises FPDError on a non-finite loss or an unusable state file, BudgetExhausted or KeyboardInterrupt after saving.
+    """
+    budget, run = budget or Budget(), Run(model, recipe, splits, seed, state)
+    bar = tqdm(
+        total=recipe.epochs * run.steps, initial=run.done, desc=f"train {label}", mininterval=2, leave=False, disable=not label
+    )
+    with between_steps() as stop, torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []), bar:
+        while run.now["epoch"] < recipe.epochs and run.now["epoch"] - 1 - run.now["best_epoch"] < recipe.patience:
+            order = torch.randperm(len(run.images), generator=generator("cpu", seed, run.now["epoch"])).to(run.device)
+            while run.now["step"] < run.steps:
+                run.step(order)
+                bar.update()
+                expired = budget.expired()  # after a step, so that the shortest budget still makes progress
+                if stop.is_set() or expired or time.monotonic() - run.saved > SAVE_EVERY:
+                    run.save()
+                    if stop.is_set():
+                        raise KeyboardInterrupt
+                    if expired:
+                        raise BudgetExhausted
+            bar.set_postfix(accuracy=f"{run.end_epoch()['held_out_accuracy']:.3f}", refresh=False)
+        if stop.is_set():  # asked for while the last epoch was measured
+            run.save()
+            raise KeyboardInterrupt
+    model.load_state_dict(run.best)
+    model.eval()
+    return run.now["log"]
+
+
+@torch.no_grad()
+def measure(model: FPD, images: Images, batch_size: int = 500) -> tuple[float, float, float]:
+    """Accuracy, cross-entropy and restoration MSE (nan without restoration) on clean images, in evaluation mode."""
+    training = model.training
+    model.eval()
+    sums = torch.zeros(3, dtype=torch.float64)
+    for start in range(0, len(images), batch_size):
+        part = slice(start, start + batch_size)
+        x, y = images.batch(part), images.labels[part]
+        front = model.front(x)
+        logits = model.squeeze(model.classify(front))
+        mse = F.mse_loss(front.restored, x) if front.restored is not None else torch.tensor(math.nan)
+        loss = F.cross_entropy(logits, y)
+        sums += torch.tensor([(logits.argmax(1) == y).sum().item(), loss.item() * len(y), mse.item() * len(y)])
+    model.train(training)
+    return tuple((sums / len(images)).tolist())
+
+
+def resist(model: FPD, adversary: Adversary, images: Images, seed: int, count: int = 500, batch_size: int = 250) -> float:
+    """Accuracy under the training adversary (or PGD) on the first `count` of these images, by which epochs are compared."""
+    correct, judge = 0, replace(adversary, labels="true")
+    if adversary.select == "pgd":
+        judge = Adversary("judge", adversary.eps, 10, adversary.eps / 4)
+    for number, part in enumerate(torch.arange(min(count, len(images)), device=images.labels.device).split(batch_size)):
+        x, y = images.batch(part), images.labels[part]
+        draws = generator(x.device, seed, number)
+        adversarial = craft(model, x, y, judge, draws)
+        model.eval()
+        with torch.no_grad():
+            correct += int((model(adversarial).argmax(1) == y).sum())
+        model.train()
+    return correct / min(count, len(images))
+
+
+def score(row: dict) -> float:
+    """What chooses the epoch, from its line of the log: accuracy on held-out images, attacked ones if it trained on such."""
+    return row.get("held_out_adversarial", row["held_out_accuracy"])
+
+
+def best_epoch(log: list[dict]) -> int:
+    return max(log, key=score)["epoch"]
+
+
+def one_cycle(progress: float) -> float:
+    """Factor on the learning rate: linear warm-up over the first tenth, then a cosine down to zero."""
+    return progress / 0.1 + 0.01 if progress < 0.1 else 0.5 * (1 + math.cos(math.pi * (progress - 0.1) / 0.9))
+
+
+def cyclic(progress: float) -> float:
+    """Factor on the learning rate: linear up over the first 40 %, linear down to zero (Wong et al. 2020)."""
+    return progress / 0.4 + 0.001 if progress < 0.4 else (1 - progress) / 0.6
+
+
+CYCLES = {"one-cycle": one_cycle, "cyclic": cyclic}
