@@ -41,6 +41,7 @@ def plot_curves(evidence: Evidence, names, title: str = "") -> plt.Figure:
     Dashed and named so: a network that is undertrained, and one whose gradients are masked, whose curve is an upper bound.
     """
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    axes.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
     for name in (name for name in names if evidence.seeds(name)):
         points, weak = curve_points(evidence, name), caveats(evidence, name)
         label = f"{name} ({', '.join(weak)})" if weak else name
@@ -48,7 +49,6 @@ def plot_curves(evidence: Evidence, names, title: str = "") -> plt.Figure:
         axes.fill_between(points["eps"], points["low"], points["high"], color=line.get_color(), alpha=0.12, lw=0)
         axes.set_xticks(points["eps"], [f"{e:g}" for e in points["eps"]], fontsize=8)
         axes.legend(fontsize=8)
-    axes.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
     axes.set(xlabel="epsilon (L-inf, pixel units)", ylabel="robust accuracy (%)", ylim=(-2, 102), title=title)
     axes.grid(alpha=0.3)
     return figure
