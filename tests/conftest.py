@@ -5,7 +5,7 @@ import torch
 from fpdlib import data
 from fpdlib.paper.experiments import PROFILES
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # two collapse beside a busy neighbour
 
 
 @pytest.fixture(scope="session")

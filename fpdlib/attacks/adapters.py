@@ -137,3 +137,31 @@ def autoattack(view, x: Tensor, y: Tensor, seed: int, classes: int, eps: float, 
         if name == "square" and "0 elements" in str(error):
             return x
         raise
+
+
+def fmn(view, x: Tensor, y: Tensor, steps: int) -> Tensor:
+    """foolbox's L-inf FMN, judged on the view; where it finds nothing, its last image or x."""
+    import foolbox
+
+    model = foolbox.PyTorchModel(view, bounds=(0, 1), device=x.device)
+    adversarial, _, _ = foolbox.attacks.LInfFMNAttack(steps=steps)(model, x, y, epsilons=None)
+    return adversarial.detach()
+
+
+def apgd(view, x: Tensor, y: Tensor, eps: Tensor, seed: int, iterations: int, rank: int | None, start: Tensor | None) -> Tensor:
+    """One run of AutoAttack's APGD with a radius per image, eps (B,): cross-entropy, or the targeted loss towards the class with the
+    `rank`-th largest logit among the wrong ones. start: images whose projection it starts from (None: a random point of the ball).
+    Gives its best adversarial image, or the last that it took for one."""
+    from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
+
+    radius = eps.view(-1, 1, 1, 1)
+    kind = APGDAttack if rank is None else APGDAttack_targeted
+    attack = kind(view, n_iter=iterations, norm="Linf", eps=radius, seed=seed, device=x.device)
+    attack.init_hyperparam(x)
+    if rank is not None:
+        with torch.no_grad():
+            attack.y_target = view(x).scatter(1, y[:, None], -math.inf).argsort(1, descending=True)[:, rank]
+    begin = None if start is None else torch.max(torch.min(start, x + radius), x - radius).clamp(0, 1)
+    with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        return attack.attack_single_run(x, y, begin)[3].detach()

@@ -12,6 +12,7 @@ from fpdlib.evaluation.outcomes import (
     curve_score,
     evaluate,
     paired,
+    radii,
     rate,
     read_outcome,
     robust,
@@ -21,6 +22,6 @@ from fpdlib.evaluation.outcomes import (
 from fpdlib.network.answers import predict
 
 __all__ = [
-    "COLUMNS", "NOT_RECORDED", "Rate", "agreement", "craft", "curve_score", "evaluate", "paired", "predict", "rate", "read_outcome",
-    "robust", "test_order", "train_surrogate",
+    "COLUMNS", "NOT_RECORDED", "Rate", "agreement", "craft", "curve_score", "evaluate", "paired", "predict", "radii", "rate",
+    "read_outcome", "robust", "test_order", "train_surrogate",
 ]  # fmt: skip

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from fpdlib import attacks
 from fpdlib.attacks.adapters import project
+from fpdlib.attacks.radius import Radius
 from fpdlib.attacks.spec import AttackSpec
 from fpdlib.attacks.views import Surrogate, View
 from fpdlib.data.images import Images, NativeInput, Splits
@@ -116,9 +117,13 @@ def attack_batch(target: nn.Module, view: View, test: Images, index: Tensor, att
     _, gradient = attacks.loss_gradient(View(view.network, view.outputs).eval(), x, y)  # no pass of the attack's
     zero = (gradient == 0).flatten(1).all(1)
     best, standing = x.clone(), ~wrong(target, x, y, attack.overflow)
-    rows = []
+    rows, searched = [], isinstance(attack.method, Radius)
+    if searched:
+        search = attack.method.search(target, view, x, y, seed, classes, attack.overflow)
+        broken["radius"] = broken.get("radius", 0) + int((search.found & standing).sum())
+        best, standing = search.images, ~search.found
     for eps in attack.eps:
-        for name, attempt in attack.method.attempts(eps) if eps > 0 else ():
+        for name, attempt in attack.method.attempts(eps) if eps > 0 and not searched else ():
             left = standing.nonzero().flatten()
             if not len(left):
                 break
@@ -274,6 +279,12 @@ def curve_score(outcome: pd.DataFrame, numbers_only: bool = False) -> pd.Series:
     if len(radii) == 1:
         return table.iloc[:, 0]
     return pd.Series(np.trapezoid(table.to_numpy(), radii, axis=1) / (radii[-1] - radii[0]), index=table.index)
+
+
+def radii(outcome: pd.DataFrame) -> pd.Series:
+    """Per image, the L-inf norm of what broke it at the smallest epsilon: 0 if misclassified, 1 if nothing did."""
+    rows = outcome[outcome["broken"]].sort_values("eps").drop_duplicates("index").set_index("index")["linf"]
+    return rows.reindex(outcome["index"].unique()).clip(upper=1.0).fillna(1.0).astype(float).sort_index()
 
 
 @dataclass(frozen=True)

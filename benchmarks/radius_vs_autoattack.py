@@ -1,0 +1,47 @@
+"""Is the radius search strong enough? Against AutoAttack at three radii, on trained networks.
+
+    python benchmarks/radius_vs_autoattack.py laptop 50 F Deep F_FD+R X      (needs their checkpoints: a store that ran them)
+
+For each network the radii of the first test images, then AutoAttack (APGD-CE, APGD-T, FAB-T, Square on the logits before tanh, judged
+on the deployed output) at their quartiles: how many images stand in each. Writes results/<profile>/tables/radius_vs_autoattack.md.
+"""
+
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import fpdlib
+from fpdlib import data, evaluation
+from fpdlib.attacks.methods import AutoAttack
+from fpdlib.attacks.radius import Radius
+from fpdlib.attacks.spec import AttackSpec
+
+
+def main(profile: str, images: str, *names: str) -> None:
+    scale, lines = fpdlib.FPD.profiles[profile], []
+    splits = data.load(scale.dataset, scale.network.image_size)
+    spec = AttackSpec("radius", "sound", Radius(), (1.0,), images=int(images), batch_size=50)
+    for name in names:
+        model = fpdlib.load_network(name, profile)
+        started = time.monotonic()
+        frame, counts = evaluation.evaluate(model, splits, spec, 0)
+        radii, seconds = evaluation.radii(frame), time.monotonic() - started
+        for eps in np.quantile(radii[radii > 0], (0.25, 0.5, 0.75)):
+            strong = replace(spec, method=AutoAttack(), eps=(float(eps),))
+            left = evaluation.robust(evaluation.evaluate(model, splits, strong, 0)[0]).iloc[:, -1]
+            lines.append({"network": name, "n": len(radii), "eps": round(float(eps), 4), "stand: radius": int((radii > eps).sum()),
+                          "stand: AutoAttack": int(left.sum()), "seconds an image": round(seconds / len(radii), 2),
+                          "passes an image": round(counts["backwards"] / len(radii))})  # fmt: skip
+            print(lines[-1], flush=True)
+    target = Path("results") / profile / "tables" / "radius_vs_autoattack.md"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    text = f"Profile {profile}, seed 0, L-inf; images that stand beyond a radius.\n\n{pd.DataFrame(lines).to_markdown(index=False)}\n"
+    target.write_text(text)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
