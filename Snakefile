@@ -2,7 +2,7 @@
 #
 #   snakemake --cores all --config profile=smoke                                      after `python -m fpdlib work`
 #   snakemake --cores all --config profile=laptop workers=2                           with two workers of one process each
-#   snakemake --executor slurm --jobs 4 --config profile=paper workers=4 resources=gpu  the same workers as Slurm jobs
+#   snakemake --executor slurm --jobs 4 --config profile=paper workers=4 resources=gpu  as Slurm jobs (snakemake-executor-plugin-slurm)
 #
 # Workers share a store on a common file system; any of them may be killed, and started again.
 import sys
@@ -29,7 +29,7 @@ rule worker:
     resources:
         mem_mb=4000,
         runtime=720,
-        gres="gpu:1" if config.get("resources") == "gpu" else "none",
+        slurm_extra="--gres=gpu:1" if config.get("resources") == "gpu" else "",
     shell:
         "{params.python} -m fpdlib work --profile {wildcards.profile} {params.seeds} --workers 1"
 

@@ -68,6 +68,15 @@ def test_two_commands_and_ci():
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o100
 
 
+def test_snakemake_starts_workers_and_then_renders_notebooks():
+    command = [Path(sys.executable).parent / "snakemake", "--dry-run", "--forceall", "--nolock", "--cores", "2"]
+    run = subprocess.run([*command, "--config", "profile=smoke", "workers=2"], cwd=ROOT, capture_output=True, text=True)
+    count = len(list((ROOT / "notebooks").glob("*.ipynb")))
+    assert run.returncode == 0, run.stderr
+    jobs = dict(re.findall(r"^(worker|notebook)\s+(\d+)$", run.stdout + run.stderr, re.M))
+    assert jobs == {"worker": "2", "notebook": str(count)}
+
+
 def test_imports_run_downwards():
     """The packages' layers, and that none is left out, are in pyproject.toml."""
     found = subprocess.run([Path(sys.executable).parent / "lint-imports", "--no-cache"], cwd=ROOT, capture_output=True, text=True)

@@ -7,6 +7,7 @@ pixels lie in [0, 1].
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -272,6 +273,7 @@ def build(spec, seed: int) -> nn.Module:
         return FPD(spec) if isinstance(spec, NetworkSpec) else spec.build()
 
 
+@functools.cache
 def cost(spec: NetworkSpec) -> dict[str, float]:
     """Parameters, and multiply-accumulates for one image: forward, backward to the parameters, and backward to the pixels alone
     (what an attack takes)."""
