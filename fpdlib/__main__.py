@@ -5,6 +5,7 @@ a budget that ran out or Ctrl-C exits with 3, and the same command continues.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from pathlib import Path
@@ -80,7 +81,8 @@ def selected(arguments: argparse.Namespace) -> pd.DataFrame:
 def work(arguments: argparse.Namespace) -> None:
     from fpdlib.results import compute
 
-    compute(selected(arguments), arguments.device, arguments.store, arguments.budget, arguments.workers, arguments.quiet, False)
+    os.environ.pop("FPD_COMPUTE", None)  # it is for notebooks; this command is asked to compute
+    compute(selected(arguments), arguments.device, arguments.store, arguments.budget, arguments.workers, arguments.quiet)
 
 
 def plan(arguments: argparse.Namespace) -> None:

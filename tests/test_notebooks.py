@@ -34,7 +34,7 @@ def test_a_notebook_has_the_house_shape(path):
     scope = {}
     exec(second.source, scope)  # plain literals
     assert {k: v for k, v in scope.items() if not k.startswith("__")} == {
-        "profile": "laptop", "seed": 0, "device": "auto", "store": ""}  # fmt: skip
+        "profile": "laptop", "seed": 0, "device": "auto", "store": "", "compute": False}  # fmt: skip
     assert book.metadata.kernelspec.name == "python3" and book.metadata.fpd.title == book.metadata.title
     assert all(len(cell.source) <= 1500 for cell in book.cells if cell.cell_type == "code")
 
@@ -58,7 +58,7 @@ def test_every_exploration_has_a_notebook():
 
 
 def start(history=(), **changes):
-    values = {"profile": "smoke", "seed": 0, "device": "cpu", "store": "", "In": list(history)} | changes
+    values = {"profile": "smoke", "seed": 0, "device": "cpu", "store": "", "compute": False, "In": list(history)} | changes
     return notebook.start({k: v for k, v in values.items() if v is not None})
 
 
@@ -70,9 +70,10 @@ def test_good_parameters_give_the_seeds():
 def test_one_notebook_in_smoke_from_nothing(tmp_path, monkeypatch):
     """Training, attacks, figure and words in a kernel, with helper workers; a second run computes nothing."""
     monkeypatch.setenv("FPD_STORE", str(tmp_path / "store"))
+    path, parameters = ROOT / "notebooks" / "05-bottleneck.ipynb", {"profile": "smoke", "compute": True}
     for number in range(2):
-        book = papermill.execute_notebook(ROOT / "notebooks" / "05-bottleneck.ipynb", tmp_path / f"{number}.ipynb",
-                                          {"profile": "smoke"}, progress_bar=False, kernel_name="python3")  # fmt: skip
+        result = tmp_path / f"{number}.ipynb"
+        book = papermill.execute_notebook(path, result, parameters, progress_bar=False, kernel_name="python3")
         text = json.dumps(book)
         assert ("12 to compute" if number == 0 else "12 of 12 results are there, 0 to compute") in text
         assert "image/png" in text and "points" in text and "F_2IB-Mid" in text
@@ -85,6 +86,7 @@ def test_one_notebook_in_smoke_from_nothing(tmp_path, monkeypatch):
         ({"seed": "0"}, r"'seed' is '0' \(str\); accepted: .*seed \(int\)"),
         ({"seed": True}, "'seed' is True"),
         ({"profile": 1}, "'profile' is 1"),
+        ({"compute": 1}, r"'compute' is 1 \(int\); accepted: .*compute \(bool\)"),
         ({"profile": "huge"}, "profile is 'huge'"),
         ({"store": None}, "'store' is missing"),
         ({"history": ["x = 1", "# Parameters\nprofile = 'smoke'\nepochs = 3\n"]}, "unknown notebook parameter 'epochs'"),

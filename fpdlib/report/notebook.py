@@ -10,13 +10,13 @@ from fpdlib.errors import FPDError, choose
 from fpdlib.paper import FPD
 from fpdlib.results.inputs import device_of
 
-PARAMETERS = {"profile": str, "seed": int, "device": str, "store": str}
+PARAMETERS = {"profile": str, "seed": int, "device": str, "store": str, "compute": bool}
 
 
 def start(namespace: dict) -> tuple[int, ...]:
     """Check a notebook's parameters: `seeds = fpdlib.start(globals())`. A seed of the profile's stands for all of them.
 
-    namespace: the notebook's globals, with profile, seed, device and store.
+    namespace: the notebook's globals, with profile, seed, device, store and compute.
     Raises FPDError for a parameter that is missing, of the wrong type or of an unknown value, and for one that papermill injected
     but no notebook has (papermill itself only warns).
     """

@@ -142,11 +142,11 @@ def helper(
 
 
 def compute(rows: pd.DataFrame, device: str = "auto", store: str = "", budget: float | None = None, count: int | None = None,
-            quiet: bool = False, only_show: bool | None = None) -> None:  # fmt: skip
+            quiet: bool = False, only_show: bool = False) -> None:  # fmt: skip
     """Compute what is missing of a plan, with `count` workers (default: as many as fit), this process among them.
 
     budget: seconds; BudgetExhausted when they have passed, and the same call continues. only_show: compute nothing, say what is
-    missing (default: if the environment has FPD_COMPUTE=0). Raises FPDError that names what could not be computed.
+    missing; so it does if the environment has FPD_COMPUTE=0. Raises FPDError that names what could not be computed.
     """
     place = device_of(device)
     if count is not None and count < 1:
@@ -157,7 +157,7 @@ def compute(rows: pd.DataFrame, device: str = "auto", store: str = "", budget: f
     price = {result.key: spent[result.key] for result in todo}
     if not quiet:
         announce(rows, known, todo, sum(price.values()))
-    if not todo or (os.environ.get("FPD_COMPUTE") == "0" if only_show is None else only_show):
+    if not todo or only_show or os.environ.get("FPD_COMPUTE") == "0":
         return
     shelf.prepare()
     code_version()  # now: the source on disk may change while a long run is under way
