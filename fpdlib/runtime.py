@@ -17,20 +17,10 @@ from fpdlib.errors import BudgetExhausted
 
 
 class Budget:
-    """A wall-clock limit in seconds from now (None: no limit); `check` raises BudgetExhausted when it has passed.
+    """A wall-clock limit in seconds from now (None: no limit); `check` raises BudgetExhausted when it has passed."""
 
-    waits: whether to wait for what another process computes.
-    """
-
-    def __init__(self, seconds: float | None = None, waits: bool = True):
-        self.waits = waits
+    def __init__(self, seconds: float | None = None):
         self.deadline = math.inf if seconds is None else time.monotonic() + seconds
-
-    def patience(self) -> float:
-        """Seconds to wait for another process: what is left, at least 0; -1 without a limit."""
-        if not self.waits:
-            return 0
-        return -1 if self.deadline == math.inf else max(self.deadline - time.monotonic(), 0)
 
     def expired(self) -> bool:
         return time.monotonic() > self.deadline

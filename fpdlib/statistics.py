@@ -1,19 +1,22 @@
 """How a comparison of two methods is decided: seeds and images are crossed, and both enter the interval.
 
-Outcomes are arrays (seeds, images) of scores in [0, 1]: 0/1 under an attack, or a radius, whose mean is the area under the robustness
+Outcomes are scores in [0, 1] by seed and image: 0/1 under an attack, or a radius, whose mean is the area under the robustness
 curve. The interval's coverage was checked by simulation (`tests/test_statistics.py` repeats a small one).
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from fpdlib.errors import FPDError
 
 CONFIDENCE = 0.95
+SEEDS = 3  # of each method, below which trained networks are described and no verdict on the method is given
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,6 @@ class Comparison:
     """Mean of the first method minus mean of the second, with its 95 % interval, degrees of freedom and two-sided p.
 
     seeds: of each; n: images. decides: whether a verdict may rest on it (three seeds each, and not everything at one bound).
-    variance: of the difference; spread: the seed variances of both methods together, for another run's difference (`prediction`).
     """
 
     effect: float
@@ -31,14 +33,7 @@ class Comparison:
     p: float
     seeds: tuple[int, int]
     n: int
-    variance: float
-    spread: float
     decides: bool
-
-    def prediction(self) -> tuple[float, float]:
-        """Where the difference of one further network of each method lies, 95 %."""
-        half = stats.t.ppf((1 + CONFIDENCE) / 2, self.df) * np.sqrt(self.variance + self.spread)
-        return self.effect - half, self.effect + half
 
 
 def components(scores: np.ndarray) -> tuple[float, float]:
@@ -68,47 +63,28 @@ def compare(a: np.ndarray, b: np.ndarray) -> Comparison:
     difference = a.mean(0) - b.mean(0)
     effect, v_img = float(difference.mean()), max(float(difference.var(ddof=1) / n), floor)
     if k_a == k_b == 1:
-        variance, spread, df = v_img, 0.0, n - 1.0
+        variance, df = v_img, n - 1.0
     else:
         (s2_a, res_a), (s2_b, res_b) = components(a), components(b)
         parts = [max(s2, floor) / k for s2, k in ((s2_a, k_a), (s2_b, k_b))]
-        variance, spread = v_img + max(0.0, sum(parts) - res_a - res_b), s2_a + s2_b
+        variance = v_img + max(0.0, sum(parts) - res_a - res_b)
         below = sum(part**2 / (k - 1) for part, k in zip(parts, (k_a, k_b), strict=True) if k > 1) + v_img**2 / (n - 1)
         df = float(np.clip(variance**2 / below if below else np.inf, max(min(k_a, k_b) - 1, 1), k_a + k_b - 2))
     half = stats.t.ppf((1 + CONFIDENCE) / 2, df) * np.sqrt(variance)
     p = float(2 * stats.t.sf(abs(effect) / np.sqrt(variance), df)) if variance else float(effect == 0)
     bound = binary and len(np.unique(np.concatenate([a.ravel(), b.ravel()]))) == 1
-    return Comparison(effect, effect - half, effect + half, df, p, (k_a, k_b), n, variance, spread, min(k_a, k_b) >= 3 and not bound)
+    return Comparison(effect, effect - half, effect + half, df, p, (k_a, k_b), n, min(k_a, k_b) >= SEEDS and not bound)
 
 
-def average(parts: list[np.ndarray]) -> np.ndarray:
-    """One (seeds, images) array whose means are the average over attacks, whose image variance is that of the average.
+def average(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    """One (images, seeds) frame whose means are the average over attacks, whose image variance is that of the average.
 
-    parts: an attack each, (seeds, its images), on nested subsets: the first m of the same images. Centred within each attack; the
-    deviations are added image by image, weighted by how many fewer images an attack has.
+    parts: an attack each, (its images, seeds), on nested subsets of the images. Centred within each attack; the deviations are added
+    image by image, weighted by how many fewer images an attack has.
     """
-    most = max(part.shape[1] for part in parts)
-    total = np.zeros((parts[0].shape[0], most))
-    for part in parts:
-        mean = part.mean(1, keepdims=True)
-        total += mean
-        total[:, : part.shape[1]] += (part - mean) * most / part.shape[1]
-    return total / len(parts)
-
-
-def holm(p: list[float]) -> list[float]:
-    """Holm-adjusted p values, in the order given."""
-    order, adjusted, largest = np.argsort(p), np.empty(len(p)), 0.0
-    for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, p[index] * (len(p) - rank)))
-        adjusted[index] = largest
-    return adjusted.tolist()
-
-
-def smallest(comparison: Comparison, power: float = 0.8) -> float:
-    """The smallest difference that such a comparison finds with this power."""
-    t = stats.t.ppf((1 + CONFIDENCE) / 2, comparison.df) + stats.t.ppf(power, comparison.df)
-    return float(t * np.sqrt(comparison.variance))
+    images = functools.reduce(lambda a, b: a.union(b), (part.index for part in parts))
+    weighted = (part.mean() + ((part - part.mean()) * len(images) / len(part)).reindex(images, fill_value=0.0) for part in parts)
+    return sum(weighted) / len(parts)
 
 
 def masked(broken_by_worst_only: np.ndarray) -> bool:

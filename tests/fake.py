@@ -28,10 +28,10 @@ class Fake:
     def seeds(self, *names):
         return [seed for seed in range(len(self.hits)) if not any((name, seed) in self._missing for name in names)]
 
-    def first(self, *names):
+    def complete(self, *names):
         if not self.seeds(*names):
             raise NotComputed("not there")
-        return self.seeds(*names)[0]
+        return self.seeds(*names)
 
     def outcome(self, name, attack, seed):
         shares = self.hits[seed][name][attack]

@@ -107,15 +107,6 @@ def test_the_next_attempt_goes_on_where_float64_is_right():
     assert evaluation.robust(before).mean().tolist() == [0.0, 0.0]
 
 
-def test_outcomes_from_before_say_that_float64_was_not_asked(tmp_path):
-    spec = AttackSpec("brighten", "current", Brighten(), (0.1,), images=4, overflow="broken")
-    frame, _ = evaluation.evaluate(Cubic(), splits(), spec, 0)
-    old = frame.drop(columns=["broken", "float64_prediction"])
-    old.to_parquet(tmp_path / "old.parquet", index=False)
-    found = evaluation.read_outcome(tmp_path / "old.parquet")
-    assert found["broken"].all() and (found["float64_prediction"] == evaluation.NOT_RECORDED).all()
-
-
 def test_tables_say_how_many_breaks_rest_on_no_number():
     """100 images: 40 stand, 45 get a wrong class, 15 an output that is not a number; another attack breaks 10 of those."""
     predictions = np.repeat([0, 1, -1], [40, 45, 15])

@@ -67,9 +67,9 @@ def judged(test, evidence, protocol="published", better="F", worse="O"):
 )
 @pytest.mark.parametrize("protocol", ["published", "sound"])
 def test_orders_and_gains(f, o, gain, verdict, protocol):
-    found = verdicts.order(fake({"F": f, "ReLU": o}), "F", "O", "bounded", protocol, gain)
+    found = verdicts.order(fake(*[{"F": f, "ReLU": o}] * 3), "F", "O", "bounded", protocol, gain)
     assert found.verdict == verdict and found.effect == pytest.approx(100 * (f - o))
-    assert found.low < found.effect < found.high and found.n == 200 and found.seeds == 1
+    assert found.low < found.effect < found.high and found.n == 200 and found.seeds == 3
 
 
 def test_what_earns_no_verdict():
@@ -77,7 +77,10 @@ def test_what_earns_no_verdict():
     assert (weak.verdict, weak.reason) == ("not decided", "undertrained: F")
     stand_in = judged("order", fake({"F": 0.6, "ReLU": 0.2}, stand_in=True))
     assert stand_in.verdict == "not tested" and "stand-in" in stand_in.reason
-    assert judged("order", fake({"F": 0.9, "ReLU": 0.1}, {"F": 0.3, "ReLU": 0.35})).reason == "seeds disagree"
+    few = judged("order", fake(*[{"F": 0.9, "ReLU": 0.1}] * 2))
+    assert (few.verdict, few.reason) == ("not decided", "fewer than 3 seeds") and few.effect == pytest.approx(80)
+    assert judged("order", fake(*[{"F": 0.9, "ReLU": 0.1}] * 3)).verdict == "holds"
+    assert judged("order", fake({"F": 0.9, "ReLU": 0.1}, {"F": 0.3, "ReLU": 0.35}, {"F": 0.3, "ReLU": 0.3})).verdict == "not decided"
     evidence = fake({"F": 0.6, "ReLU": 0.2})
     del evidence.profile.attacks["current/linf-pgd"]
     assert judged("order", evidence, "current").verdict == "not tested"

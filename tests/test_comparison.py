@@ -146,7 +146,7 @@ class Half(Evidence):
     def at(self, setting):
         return Half(self.plan, self.store, setting)
 
-    def _complete(self, name, seed):
+    def _is_complete(self, name, seed):
         return name in self.names
 
     def meta(self, name, what, seed):

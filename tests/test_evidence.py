@@ -148,7 +148,7 @@ def test_nothing_to_export_is_an_error(tmp_path, monkeypatch):
     with pytest.raises(FPDError, match="nothing of it is in the store"):
         export(rows, worker.store_of(rows, str(tmp_path / "s")), tmp_path / "results")
     with pytest.raises(NotComputed, match=r"table1: not everything is there of F; `python -m fpdlib work`"):
-        fpdlib.load(rows, str(tmp_path)).first("F")
+        fpdlib.load(rows, str(tmp_path)).complete("F")
     with pytest.raises(NotComputed, match="the plan has nothing of table2; it has: table1, protocols"):
         _ = fpdlib.load(rows, str(tmp_path)).at("table2").profile
 
@@ -175,6 +175,14 @@ def test_what_was_read_may_be_changed(tmp_path):
     mine = store.outcome(result)
     mine.loc[:, "broken"] = True
     assert not store.outcome(result)["broken"].all()
+
+
+def test_the_tidy_frame_has_every_attack_also_where_two_share_a_result(tmp_path):
+    rows = fpdlib.plan("table2", profile="laptop", seeds=[0]).query("network == 'F'")
+    tidy = fpdlib.load(rows, str(tmp_path)).outcomes
+    assert set(tidy["attack"]) == set(rows["attack"]) - {""}
+    both = [tidy[tidy["attack"] == f"{protocol}/l2-cw"]["broken"].tolist() for protocol in ("published", "current")]
+    assert both[0] == both[1] and not tidy.duplicated(["setting", "network", "attack", "seed", "index", "eps"]).any()
 
 
 def test_a_table_leaves_out_and_names_what_is_not_there(tmp_path):

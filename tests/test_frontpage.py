@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import fpdlib
 from fpdlib.paper.experiments import EXPLORATIONS
 from fpdlib.paper.published import claims
 from fpdlib.report import answer, explorations, figures, publish
@@ -63,14 +64,32 @@ def test_no_table_is_cut_in_two():
             assert len({row.count("|") for row in rows}) == 1, rows[0]
 
 
-def test_the_answer_is_five_sentences_that_follow_the_verdicts(verdicts):
-    text = answer.answer(verdicts)
+def test_the_answer_is_five_sentences_that_follow_the_verdicts(verdicts, tmp_path):
+    evidence = fpdlib.load(fpdlib.plan(profile="laptop"), str(tmp_path))
+    alone = [answer.alone(evidence.at(name)) for name in ("table2", "caltech101")]
+    text = answer.answer(verdicts, *alone)
     assert (LAPTOP / "answer.md").read_text() == text + "\n"
     assert len(text.splitlines()) == 5 and all(line.startswith(f"{n}. **") for n, line in enumerate(text.splitlines(), 1))
-    turned = verdicts.assign(verdict=verdicts["verdict"].replace({"does not hold": "holds", "holds": "does not hold"}))
-    assert "does not hold" in text.splitlines()[0] and "does not hold" not in answer.answer(turned).splitlines()[0]
+    worst = pd.read_csv(LAPTOP / "table2.csv").query("network == 'F' and protocol == 'sound' and column == 'linf'").iloc[0]
+    assert (
+        f"**{worst['value']:.1f} %** [{worst['low']:.1f}, {worst['high']:.1f}] (n = {worst['n']}, {worst['seeds']} seed)" in alone[0]
+    )
+    turned = answer.answer(verdicts.assign(verdict=verdicts["verdict"].replace("not decided", "holds")))
+    assert (
+        "not decided" in text.splitlines()[0] and "*holds*" in turned.splitlines()[0] and "not decided" not in turned.splitlines()[0]
+    )
     counts = [int(number) for number in re.findall(r"(\d+) (?:hold|do|is|are)", text.splitlines()[4])]
     assert sum(counts) == verdicts["id"].nunique() == len(claims()) and len(counts) == 4
+
+
+def test_nothing_stands_alone_where_nothing_is_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("FPD_RESULTS", str(tmp_path))
+    assert answer.alone(fpdlib.load(fpdlib.plan("table2"), str(tmp_path))) == ""
+
+
+def test_no_committed_verdict_on_a_method_rests_on_one_or_two_seeds(verdicts):
+    decided = verdicts[verdicts["verdict"].isin(["holds", "does not hold"])]
+    assert len(decided) and set(decided["seeds"]) <= {0, *range(3, 10)}
 
 
 def test_a_claim_that_no_protocol_tests_is_counted_as_such(verdicts):

@@ -1,6 +1,5 @@
 """Verdicts from made-up outcomes: every branch."""
 
-import pandas as pd
 import pytest
 from fake import Fake
 
@@ -12,6 +11,11 @@ def both(a, b):
         return {"white-box": {0.3: share}, "sound-pgd": {0.3: share}, "curve": {0.0: 1.0, 0.1: share, 0.3: share}}
 
     return {"a": suite(a), "b": suite(b)}
+
+
+def three(hits, **options):
+    """Three seeds that are alike."""
+    return Fake(hits, hits, hits, **options)
 
 
 @pytest.mark.parametrize(
@@ -26,7 +30,7 @@ def both(a, b):
 )
 @pytest.mark.parametrize("attack", ["white-box", "curve"])
 def test_one_pair(a, b, clean, verdict, reason, attack):
-    found = measures.compare(Fake(both(a, b), clean=clean), "a", "b", attack)
+    found = measures.compare(three(both(a, b), clean=clean), "a", "b", attack)
     if (a, attack) == (0.0, "curve"):
         reason = "no significant difference"  # every curve starts above the floor
     assert (found["verdict"], found["reason"]) == (verdict, reason)
@@ -35,23 +39,26 @@ def test_one_pair(a, b, clean, verdict, reason, attack):
     assert found["low"] <= found["difference"] <= found["high"] and found["n"] == 400
 
 
-def test_ranks_against_the_mean_decide_nothing(monkeypatch):
-    skewed = pd.Series([-0.05] * 140 + [0.7] * 11 + [0.0] * 249)  # many lose a little, few win a lot
-    monkeypatch.setattr(measures, "scores", lambda evidence, name, *_, **__: skewed + 0.1 if name == "a" else skewed * 0 + 0.1)
-    found = measures.compare(Fake(both(0.5, 0.5)), "a", "b", "curve")
-    assert found["p"] < 0.05 and found["low"] < 0 < found["high"] and found["verdict"] == "not decided"
-
-
 def test_seeds_that_disagree_decide_nothing():
-    found = measures.compare(Fake(both(0.9, 0.2), both(0.3, 0.35)), "a", "b", "white-box")
-    assert (found["verdict"], found["reason"], found["seeds"]) == ("not decided", "seeds disagree", 2)
+    """Over images alone the mean of these networks would be far from 0."""
+    found = measures.compare(Fake(both(0.9, 0.2), both(0.3, 0.35), both(0.3, 0.3)), "a", "b", "white-box")
+    assert (found["verdict"], found["reason"], found["seeds"]) == ("not decided", "no significant difference", 3)
+    assert found["low"] < 0 < found["high"]
 
 
-def test_networks_with_fewer_seeds_are_compared_on_the_seeds_they_share():
-    evidence = Fake(both(0.6, 0.3), both(0.0, 0.9), missing=[("b", 1)])
-    assert measures.compare(evidence, "a", "b", "white-box")["seeds"] == 1
-    assert measures.compare(evidence, "a", "b", "white-box")["verdict"] == "holds"
-    assert measures.measurement(evidence, "a", "white-box")["seeds"] == 2
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_one_or_two_seeds_describe_networks_and_decide_nothing(seeds):
+    found = measures.compare(Fake(*[both(0.9, 0.1)] * seeds), "a", "b", "white-box")
+    assert (found["verdict"], found["reason"], found["seeds"]) == ("not decided", "fewer than 3 seeds", seeds)
+    assert found["difference"] == pytest.approx(80)
+
+
+def test_every_seed_of_a_network_counts():
+    hits = [both(0.6, 0.3)] * 3 + [both(0.6, 0.9)]
+    evidence = Fake(*hits, missing=[("b", 3)])
+    found = measures.compare(evidence, "a", "b", "white-box")
+    assert (found["seeds"], found["verdict"]) == (3, "holds") and found["difference"] == pytest.approx(30)
+    assert measures.measurement(evidence, "a", "white-box")["seeds"] == 4
 
 
 def test_a_measurement_has_its_interval_and_its_range_over_seeds():
@@ -73,10 +80,10 @@ def test_a_curve_of_masked_gradients_decides_nothing_in_its_favour():
     hits = both(0.3, 0.6)
     hits["b"]["sound-pgd"] = {0.3: 0.1}
     assert measures.masked(Fake(hits), "b") and not measures.masked(Fake(hits), "a")
-    found = measures.compare(Fake(hits), "a", "b", "curve")
+    found = measures.compare(three(hits), "a", "b", "curve")
     assert (found["verdict"], found["reason"]) == ("not decided", "masked gradients: b")
     hits["b"]["curve"] = {0.0: 1.0, 0.1: 0.1, 0.3: 0.1}
-    assert measures.compare(Fake(hits), "a", "b", "curve")["verdict"] == "holds"  # it lost all the same
+    assert measures.compare(three(hits), "a", "b", "curve")["verdict"] == "holds"  # it lost all the same
 
 
 def test_a_claim_of_several_pairs():
@@ -88,7 +95,7 @@ def test_a_claim_of_several_pairs():
 def test_a_curve_decides_nothing_below_the_error_of_its_attack():
     hits = both(0.5, 0.5)
     hits["a"]["curve"] = {0.0: 1.0, 0.1: 0.515, 0.3: 0.515}
-    found = measures.compare(Fake(hits), "a", "b", "curve")
+    found = measures.compare(three(hits, count=2000), "a", "b", "curve")
     assert found["p"] < 0.05 and 0 < found["difference"] < measures.LADDER_ERROR
     assert (found["verdict"], found["reason"]) == ("not decided", "less than the ladder's own error")
 

@@ -60,8 +60,7 @@ class Radius:
     """fmn_steps, iterations: of FMN and of each run of APGD. shrink: the share of the known radius in which each round looks.
 
     targets: how many of the best wrong classes the targeted loss takes in a round (none if there are fewer than four classes).
-    The default is about 550 steps an image. On two trained networks, 50 images each, it leaves as many as AutoAttack at the lower
-    quartile of the radii and up to 4 more at the upper one (`benchmarks/radius_vs_autoattack.py`): a suite needs more beside it.
+    The default is about 550 steps an image; `benchmarks/radius_vs_autoattack.py` says how strong that is.
     """
 
     fmn_steps: int = 100

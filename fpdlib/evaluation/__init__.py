@@ -5,7 +5,6 @@ May import: attacks, training, data, network, the ground.
 
 from fpdlib.evaluation.outcomes import (
     COLUMNS,
-    NOT_RECORDED,
     Rate,
     agreement,
     craft,
@@ -22,6 +21,6 @@ from fpdlib.evaluation.outcomes import (
 from fpdlib.network.answers import predict
 
 __all__ = [
-    "COLUMNS", "NOT_RECORDED", "Rate", "agreement", "craft", "curve_score", "evaluate", "paired", "predict", "radii", "rate",
+    "COLUMNS", "Rate", "agreement", "craft", "curve_score", "evaluate", "paired", "predict", "radii", "rate",
     "read_outcome", "robust", "test_order", "train_surrogate",
 ]  # fmt: skip

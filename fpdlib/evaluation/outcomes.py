@@ -20,7 +20,6 @@ import torch
 import torch.nn.functional as F
 from scipy import stats
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from fpdlib import attacks
 from fpdlib.attacks.adapters import project
@@ -39,7 +38,6 @@ COLUMNS = {
     "adversarial_prediction": "int16", "linf": "float32", "l2": "float32", "loss": "float32",
     "gradient_is_zero": "bool", "float64_prediction": "int16", "broken": "bool",
 }  # fmt: skip
-NOT_RECORDED = -2  # float64_prediction of outcomes from before it was recorded
 
 
 def test_order(count: int, order: str = "seeded") -> Tensor:
@@ -54,7 +52,6 @@ def evaluate(
     seed: int,
     partial: Path | None = None,
     budget: Budget | None = None,
-    label: str = "",
     surrogate: Surrogate | None = None,
     crafted: Tensor | None = None,
 ) -> tuple[pd.DataFrame, dict]:
@@ -87,23 +84,20 @@ def evaluate(
     view.forwards, view.backwards = counts["forwards"], counts["backwards"]
     order = test_order(len(splits.test), attack.order)[: attack.images]
     chunks = order.split(attack.batch_size)
-    with tqdm(total=len(order), desc=f"{attack.name} {label}", mininterval=2, leave=False, disable=not label) as bar:
-        bar.update(sum(len(frame) for frame in frames) // len(attack.eps))
-        for number in range(len(frames), len(chunks)):
-            with between_steps() as stop:
-                index = chunks[number].to(splits.test.labels.device)
-                first = seed * 100_003 + number
-                given = None if crafted is None else crafted[number * attack.batch_size :][: len(index)]
-                frames.append(attack_batch(target, view, splits.test, index, attack, first, counts["broken"], given))
-                counts |= {"forwards": view.forwards, "backwards": view.backwards}
-                counts["seconds"] = before + time.monotonic() - started
-                if partial is not None:
-                    save_partial(partial, frames, counts)
-            bar.update(len(index))
-            if stop.is_set():
-                raise KeyboardInterrupt
-            if number + 1 < len(chunks):  # after a batch, so that the shortest budget still makes progress
-                budget.check()
+    for number in range(len(frames), len(chunks)):
+        with between_steps() as stop:
+            index = chunks[number].to(splits.test.labels.device)
+            first = seed * 100_003 + number
+            given = None if crafted is None else crafted[number * attack.batch_size :][: len(index)]
+            frames.append(attack_batch(target, view, splits.test, index, attack, first, counts["broken"], given))
+            counts |= {"forwards": view.forwards, "backwards": view.backwards}
+            counts["seconds"] = before + time.monotonic() - started
+            if partial is not None:
+                save_partial(partial, frames, counts)
+        if stop.is_set():
+            raise KeyboardInterrupt
+        if number + 1 < len(chunks):  # after a batch, so that the shortest budget still makes progress
+            budget.check()
     return pd.concat(frames, ignore_index=True).astype(COLUMNS), counts
 
 
@@ -226,9 +220,6 @@ def read_outcome(path: Path, extra: tuple[str, ...] = ()) -> pd.DataFrame:
     """An outcome from its Parquet file; FPDError if it is damaged or has other columns."""
     try:
         frame = pd.read_parquet(path)
-        if "broken" not in frame:  # every output that is not a number counted as wrong then
-            frame["float64_prediction"] = np.int16(NOT_RECORDED)
-            frame["broken"] = frame["adversarial_prediction"] != frame["label"]
         missing = {*COLUMNS, *extra} - set(frame.columns)
         if missing:
             raise ValueError(f"columns missing: {sorted(missing)}")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from fpdlib.report.measures import clean, measurement
 from fpdlib.report.verdicts import NOT_TESTED
+from fpdlib.results.evidence import Evidence
 
 
 def said(line: pd.Series) -> str:
@@ -28,8 +30,21 @@ def tally(words: pd.Series) -> str:
                      for word, count in ((word, counts.get(word, 0)) for word in several) if count)  # fmt: skip
 
 
-def answer(claims: pd.DataFrame) -> str:
-    """The paper's main claims in five sentences, from the table of verdicts (`claims.verify`), as a Markdown list."""
+def alone(evidence: Evidence, name: str = "F") -> str:
+    """What one network keeps, before it is compared with any: a fact about the seeds that are there ('' if none is)."""
+    if not evidence.seeds(name):
+        return ""
+    worst, radius = measurement(evidence, name, "worst/linf"), evidence.profile.attacks["sound/linf"].eps[-1]
+    return (
+        f" {name} alone: {clean(evidence, name)['value']:.1f} % of clean images right, in the worst case within eps {radius:.3g} "
+        f"(L-inf) **{worst['value']:.1f} %** [{worst['low']:.1f}, {worst['high']:.1f}] (n = {worst['n']}, {worst['seeds']} seed"
+        f"{'s' if worst['seeds'] > 1 else ''})."
+    )
+
+
+def answer(claims: pd.DataFrame, mnist: str = "", caltech: str = "") -> str:
+    """The paper's main claims in five sentences, from the table of verdicts (`claims.verify`), as a Markdown list; mnist, caltech:
+    what F keeps there (`alone`)."""
     by = claims.set_index(["id", "protocol"])
 
     def protocols(claim: str) -> str:
@@ -44,8 +59,8 @@ def answer(claims: pd.DataFrame) -> str:
     tested = strength[strength["verdict"] != NOT_TESTED].sort_values("strength").groupby("id")["verdict"].last()
     of_all = pd.concat([tested, pd.Series([NOT_TESTED] * (claims["id"].nunique() - len(tested)))])
     sentences = (
-        f"**Robust without adversarial training, on MNIST?** F against the plain CNN: {protocols('resists-mnist')}.",
-        f"**On Caltech-101?** F against the plain CNN: {protocols('resists-caltech101')}.",
+        f"**Robust without adversarial training, on MNIST?** F against the plain CNN: {protocols('resists-mnist')}.{mnist}",
+        f"**On Caltech-101?** F against the plain CNN: {protocols('resists-caltech101')}.{caltech}",
         f"**Do the design choices of Table 1 help?** Of its eight explorations, {'; '.join(explored)}.",
         "**What does it cost?** Clean accuracy within one point of the plain CNN's: on MNIST "
         f"{said(by.loc[('clean-mnist', 'any')])}, on Caltech-101 {said(by.loc[('clean-caltech101', 'any')])}; training cheaper than "

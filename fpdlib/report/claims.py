@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from fpdlib import statistics
 from fpdlib.errors import NotComputed
 from fpdlib.paper import published
 from fpdlib.report import verdicts
-from fpdlib.report.measures import clean
+from fpdlib.report.measures import FEW, clean
 from fpdlib.report.verdicts import GAIN, NOT_TESTED, PROTOCOLS, Verdict, variant
 from fpdlib.results.evidence import Evidence
 
@@ -64,7 +65,7 @@ TESTS = {
 
 
 def judge(claim: pd.Series, evidence: Evidence, protocol: str) -> Verdict:
-    """The verdict of one claim under one protocol. No stand-in earns one, and no undertrained network."""
+    """The verdict of one claim under one protocol. No stand-in earns one, no undertrained network, and no one or two seeds."""
     test = TESTS[claim["test"]]
     try:
         here = evidence.at(claim["setting"]) if claim["setting"] else evidence
@@ -76,6 +77,8 @@ def judge(claim: pd.Series, evidence: Evidence, protocol: str) -> Verdict:
         return Verdict(NOT_TESTED, reason=f"not computed in this profile ({claim['setting']})")
     if weak and found.verdict != NOT_TESTED:
         return replace(found, verdict="not decided", reason=f"undertrained: {', '.join(weak)}")
+    if 0 < found.seeds < statistics.SEEDS and found.verdict in ("holds", "does not hold"):
+        return replace(found, verdict="not decided", reason="; ".join(part for part in (FEW, found.reason) if part))
     return found
 
 

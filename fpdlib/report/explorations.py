@@ -115,7 +115,7 @@ def scale(evidence: Evidence, brief: bool = False) -> str:
     return (
         f"{first[0].upper()}{first[1:]}, seeds {seeds} (some networks fewer), n = {counts} test images, L-inf eps 0.3; "
         "*published*: the paper's average of white-box and transfer; *current*: PGD as today's ART runs it; *sound*: area under "
-        "the PGD curve. Verdicts rest on 95 % intervals over images; numbers are in the CSV of the same name."
+        "the PGD curve. Verdicts rest on 95 % intervals over seeds and images, three seeds or more of each; numbers are in the CSV."
     )
 
 

@@ -58,7 +58,7 @@ def plot_training(evidence: Evidence, names) -> plt.Figure:
     """Held-out accuracy, restoration error and share of gated steps per epoch, of the first seed that is there."""
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
     for name in (name for name in names if evidence.seeds(name)):
-        log = evidence.log(name, evidence.first(name))
+        log = evidence.log(name, evidence.complete(name)[0])
         for ax, column in zip(axes, ("held_out_accuracy", "held_out_mse", "gate_share"), strict=True):
             ax.plot(log["epoch"] + 1, log[column], marker=".", label=name)
     for ax, label in zip(axes, ("held-out accuracy", "held-out L2 (x', x)", "share of gated steps"), strict=True):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from fpdlib import evaluation
-from fpdlib.errors import NotComputed
+from fpdlib import evaluation, statistics
 from fpdlib.results.evidence import Evidence
 
 SIGNIFICANCE = 0.05
+FEW = f"fewer than {statistics.SEEDS} seeds"
 # Points of curve area. APGD leaves up to 8.4 points less than the ladder at a rung (benchmarks/ladder_vs_autoattack.py); the
 # rungs from 0.03 to 0.07, where networks fall, hold a fifth of the area. A smaller difference may be the ladder's own error.
 LADDER_ERROR = 2.0
@@ -55,7 +55,7 @@ def measurement(evidence: Evidence, name: str, attack: str, seeds: list[int] | N
     `nan`: how much of what is missing to 100 % rests on outputs that are not numbers alone, in percent: for a 0/1 score the share
     of broken images that no attack broke otherwise. nan where nothing is broken. Raises NotComputed if no seed is there.
     """
-    seeds = seeds or [evidence.first(name), *evidence.seeds(name)[1:]]
+    seeds = seeds or evidence.complete(name)
     per_seed = [scores(evidence, name, attack, seed) for seed in seeds]
     values = [float(s.mean()) for s in per_seed]
     mean, n = float(np.mean(values)), len(per_seed[0])
@@ -70,54 +70,64 @@ def measurement(evidence: Evidence, name: str, attack: str, seeds: list[int] | N
 
 def clean(evidence: Evidence, name: str) -> dict:
     """Mean clean accuracy over seeds, of how many images, and whether a seed lies below the profile's floor."""
-    rates = [evidence.clean(name, seed) for seed in evidence.seeds(name)]
-    if not rates:
-        raise NotComputed(f"{evidence.setting}: not everything is there of {name}; `python -m fpdlib work` computes it.")
+    rates = [evidence.clean(name, seed) for seed in evidence.complete(name)]
     return {"value": 100 * float(np.mean([r.value for r in rates])), "n": rates[0].n,
             "undertrained": any(r.value < evidence.profile.clean_floor for r in rates)}  # fmt: skip
 
 
+def by_seed(evidence: Evidence, name: str, attack: str, seeds: list[int] | None = None) -> pd.DataFrame:
+    """Scores (images, seeds) of a network; seeds: all that are there. NotComputed if none is."""
+    seeds = seeds or evidence.complete(name)
+    return pd.concat({seed: scores(evidence, name, attack, seed) for seed in seeds}, axis=1, join="inner")
+
+
+def versus(a: pd.DataFrame, b: pd.DataFrame) -> statistics.Comparison:
+    """Scores of one method against those of another on the images that both have."""
+    both = a.index.intersection(b.index)
+    return statistics.compare(a.loc[both].to_numpy().T, b.loc[both].to_numpy().T)
+
+
 def masked(evidence: Evidence, name: str) -> bool:
-    """Whether the published attack leaves clearly more (95 % intervals apart) than the worst case over the suite.
+    """Whether the worst case over the suite lies clearly below what the published attack leaves on the same images.
 
     Its gradients then hide adversarial examples that exist, and its curve, which comes from gradients, is an upper bound.
     """
     published, sound = WHITE_BOX if "white-box" in evidence.profile.attacks else ("published/linf-pgd", "worst/linf")
-    return measurement(evidence, name, published)["low"] > measurement(evidence, name, sound)["high"]
+    told, worst = by_seed(evidence, name, published), by_seed(evidence, name, sound)
+    if worst.shape[1] > 1:
+        return versus(told, worst).low > 0.01
+    only = (told.iloc[:, 0] - worst.iloc[:, 0]).dropna() > 0
+    return statistics.masked(only.to_numpy())
 
 
 def compare(evidence: Evidence, better: str, worse: str, attack: str) -> dict:
-    """One asserted pair under one measure: paired difference on the same images, and holds / does not hold / not decided.
+    """One asserted pair under one measure: the difference over seeds and images, and holds / does not hold / not decided.
 
-    Undecided when a network is undertrained, when curves differ by less than LADDER_ERROR or the higher one belongs to a network
-    with masked gradients, when p >= 0.05 or the 95 % interval of the mean contains 0, or when not every seed has the same sign.
-    Scores are averaged per image over the seeds that both networks have before the test.
+    Undecided when a network is undertrained, with fewer than three seeds of one, when p >= 0.05, when curves differ by less than
+    LADDER_ERROR or the higher one belongs to a network with masked gradients.
     """
-    seeds = [evidence.first(better, worse), *evidence.seeds(better, worse)[1:]]
-    a, b = ([scores(evidence, name, attack, seed) for seed in seeds] for name in (better, worse))
-    difference = evaluation.paired(sum(a) / len(a), sum(b) / len(b))
-    signs = {np.sign(float((x - y).mean())) for x, y in zip(a, b, strict=True)}
-    # ranks and means can disagree on a skewed difference; a verdict needs both
-    clear = difference.p < SIGNIFICANCE and (difference.low > 0 or difference.high < 0)
-    winner = better if difference.value > 0 else worse
+    a, b = by_seed(evidence, better, attack), by_seed(evidence, worse, attack)
+    found = versus(a, b)
+    clear, few = found.p < SIGNIFICANCE, min(found.seeds) < statistics.SEEDS
+    winner = better if found.effect > 0 else worse
     weak = [name for name in (better, worse) if clean(evidence, name)["undertrained"]]
     if weak:
         verdict, reason = "not decided", f"undertrained: {', '.join(weak)}"
-    elif attack == "curve" and clear and abs(100 * difference.value) < LADDER_ERROR:
+    elif max(a.mean().max(), b.mean().max()) < 0.02:
+        verdict, reason = "not decided", "both at the floor"
+    elif few or not found.decides:
+        verdict, reason = "not decided", FEW if few else "everything at one bound"
+    elif not clear:
+        verdict, reason = "not decided", "no significant difference"
+    elif attack == "curve" and abs(100 * found.effect) < LADDER_ERROR:
         verdict, reason = "not decided", "less than the ladder's own error"
     elif attack == "curve" and masked(evidence, winner):
         verdict, reason = "not decided", f"masked gradients: {winner}"
-    elif not clear:
-        floor = max(float(s.mean()) for s in (*a, *b)) < 0.02
-        verdict, reason = "not decided", "both at the floor" if floor else "no significant difference"
-    elif len(signs) > 1:
-        verdict, reason = "not decided", "seeds disagree"
     else:
-        verdict, reason = ("holds", "") if difference.value > 0 else ("does not hold", "opposite order")
+        verdict, reason = ("holds", "") if found.effect > 0 else ("does not hold", "opposite order")
     return {
-        "better": better, "worse": worse, "measure": attack, "difference": 100 * difference.value,
-        "low": 100 * difference.low, "high": 100 * difference.high, "p": difference.p, "n": difference.n,
-        "seeds": len(seeds), "verdict": verdict, "reason": reason,
+        "better": better, "worse": worse, "measure": attack, "difference": 100 * found.effect, "low": 100 * found.low,
+        "high": 100 * found.high, "p": found.p, "n": found.n, "seeds": min(found.seeds), "verdict": verdict, "reason": reason,
     }  # fmt: skip
 
 

@@ -139,7 +139,7 @@ def verdicts(evidence: Evidence) -> Iterator[Table | Answer]:
     seeds = ", ".join(map(str, evidence.planned_seeds))
     words = f"Profile {evidence.profile.name}, seeds {seeds}; {frame['id'].nunique()} claims. Tested: {tally}."
     yield Table("claims", frame, claims.readable(frame), words)
-    yield Answer(answer.answer(frame))
+    yield Answer(answer.answer(frame, *(answer.alone(evidence.at(name)) for name in ("table2", "caltech101"))))
 
 
 def spoken(shown: pd.DataFrame) -> str:

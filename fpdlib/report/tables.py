@@ -141,7 +141,7 @@ def paper(table: int, network: str, column: str, section: str, metric: str = "ac
 
 def cost(evidence: Evidence, name: str, attack: str) -> dict:
     """Seconds per 100 images, and forward and backward passes per image, of an attack."""
-    counts = evidence.meta(name, attack, evidence.first(name))["counts"]
+    counts = evidence.meta(name, attack, evidence.complete(name)[0])["counts"]
     images = evidence.profile.attacks[attack].images
     return {"seconds_per_100": 100 * counts["seconds"] / images, "forwards": counts["forwards"] / images,
             "backwards": counts["backwards"] / images}  # fmt: skip

@@ -1,22 +1,23 @@
 """How each kind of claim is tested: functions from outcomes to a `Verdict`.
 
-'holds', 'does not hold', 'not decided' (an interval that contains the claimed bound, seeds that disagree) or 'not tested'. Intervals
-are over images; `seeds` says how many networks were trained. `claims` has what applies to all: stand-ins, undertrained networks.
+'holds', 'does not hold', 'not decided' (an interval that contains the claimed bound) or 'not tested'. Intervals of accuracies are
+over seeds and images; `seeds` says how many networks were trained of each. `claims` has what applies to all: stand-ins, undertrained
+networks, too few seeds.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 from scipy import stats
 
-from fpdlib import evaluation, network, training
+from fpdlib import evaluation, network, statistics, training
 from fpdlib.paper import published, theorem
 from fpdlib.paper.experiments import FAMILIES, VARIANTS, Profile, explored, get_profile
 from fpdlib.paper.suites import NETWORKS, UNBOUNDED
-from fpdlib.report.measures import combine, compare, scores
+from fpdlib.report.measures import by_seed, combine, compare, versus
 from fpdlib.results.evidence import Evidence
 
 PROTOCOLS = ("published", "current", "sound")
@@ -72,37 +73,26 @@ def keys(evidence: Evidence, where: str, protocol: str) -> list[str]:
     return [f"{protocol}/{column}" for column in columns if f"{protocol}/{column}" in evidence.profile.attacks]
 
 
-def interval(differences: list[pd.Series]) -> tuple[float, float, float]:
-    """Mean of per-image differences, in percent, over attacks, with its 95 % interval.
-
-    The attacks share images, so their errors are taken as fully correlated. Where all images agree the sample has no variance,
-    and the rule of three (3 / n) takes its place.
-    """
-    effect = 100 * np.mean([d.mean() for d in differences])
-    half = 100 * np.mean([max(1.96 * d.std(ddof=1) / np.sqrt(len(d)), 3 / len(d)) for d in differences])
-    return effect, effect - half, effect + half
-
-
 def order(evidence: Evidence, better: str, worse: str, where: str, protocol: str, gain: float = 0.0) -> Verdict:
-    """Mean paired difference over the attacks of a protocol, on the same images per attack."""
+    """Mean difference over the attacks of a protocol, seeds and images crossed."""
     a, b = variant(better), variant(worse)
-    seeds = [evidence.first(a, b), *evidence.seeds(a, b)[1:]]
     if where == "transfer":
         attacks = [key for key in evidence.profile.attacks if key.startswith(protocol + "/")]
     else:
         attacks = keys(evidence, where, protocol)
     if not attacks:
         return Verdict(NOT_TESTED, reason="no such attack in this protocol")
-    first, second = ([[scores(evidence, name, attack, seed) for seed in seeds] for attack in attacks] for name in (a, b))
-    differences = [sum(x) / len(x) - sum(y) / len(y) for x, y in zip(first, second, strict=True)]
-    effect, low, high = interval(differences)
-    verdict, reason = decide(low, high, gain), ""
-    per_seed = [sum(x[i].mean() - y[i].mean() for x, y in zip(first, second, strict=True)) for i in range(len(seeds))]
-    if len(set(np.sign(per_seed))) > 1 and not gain:
-        verdict, reason = "not decided", "seeds disagree"
-    elif max(s.mean() for group in (*first, *second) for s in group) < 0.02:  # nothing to order; but no gain either
-        verdict, reason = verdict if gain else "not decided", "both at the floor"
-    return Verdict(verdict, effect, low, high, "points", min(map(len, differences)), len(seeds), reason)
+    first, second = ([by_seed(evidence, name, attack) for attack in attacks] for name in (a, b))
+    verdict = judged(versus(statistics.average(first), statistics.average(second)), gain)
+    if not gain and max(part.mean().max() for part in (*first, *second)) < 0.02:  # nothing to order; but no gain either
+        return replace(verdict, verdict="not decided", reason="both at the floor")
+    return verdict
+
+
+def judged(found: statistics.Comparison, gain: float = 0.0, reason: str = "") -> Verdict:
+    """A comparison as a verdict in points; gain: what the difference has to reach."""
+    effect, low, high = 100 * found.effect, 100 * found.low, 100 * found.high
+    return Verdict(decide(low, high, gain), effect, low, high, "points", found.n, min(found.seeds), reason)
 
 
 def area_or_points(protocol: str) -> str:
@@ -138,7 +128,8 @@ def several(pairs: list[dict], protocol: str) -> Verdict:
 def clean_accuracy(evidence: Evidence, better: str, worse: str) -> Verdict:
     """Whether the clean accuracy of the first is at most one point below that of the second (two proportions, all test images)."""
     a, b = variant(better), variant(worse)
-    seeds, n = evidence.seeds(a, b), evidence.clean(a, evidence.first(a, b)).n
+    seeds = evidence.complete(a, b)
+    n = evidence.clean(a, seeds[0]).n
     p, q = (np.mean([evidence.clean(name, seed).value for seed in seeds]) for name in (a, b))
     effect, half = 100 * (p - q), 100 * 1.96 * np.sqrt((p * (1 - p) + q * (1 - q)) / n)
     low, high = effect - half, effect + half
@@ -166,23 +157,18 @@ def masking(evidence: Evidence, name: str, control: str) -> Verdict:
     Any weak attack leaves more than a strong one; masked gradients show as a larger gap than that of a network without FPD, on the
     same images. Positive: the gap of `name` is the larger one.
     """
-    pair = variant(name), variant(control)
-    seeds, gaps, left = [evidence.first(*pair), *evidence.seeds(*pair)[1:]], [], []
-    for one in pair:
-        per_seed = []
-        for seed in seeds:
-            told = [scores(evidence, one, f"published/{column}", seed) for column in LINF]
-            both = pd.concat([*told, scores(evidence, one, "worst/linf", seed)], axis=1).dropna()
-            published_worst = both.iloc[:, :-1].min(axis=1)
-            per_seed.append(published_worst - both.iloc[:, -1])
-            left.append(published_worst.mean())
-        gaps.append(sum(per_seed) / len(per_seed))
-    effect, low, high = interval([gaps[0] - gaps[1]])
-    verdict = "does not hold" if low > 0 else "holds" if high < GAIN else "not decided"
-    reason = f"gaps {100 * gaps[0].mean():.1f} and {100 * gaps[1].mean():.1f}"
+    gaps, left = [], []
+    for one in (variant(name), variant(control)):
+        worst = by_seed(evidence, one, "worst/linf")
+        told = [by_seed(evidence, one, f"published/{column}").reindex(worst.index) for column in LINF]
+        published = functools.reduce(np.minimum, told).dropna()
+        gaps.append(published - worst.loc[published.index])
+        left.append(published.to_numpy().mean())
+    reason = f"gaps {100 * gaps[0].to_numpy().mean():.1f} and {100 * gaps[1].to_numpy().mean():.1f}"
+    found = judged(versus(*gaps), reason=reason)
     if max(left) < 0.02:
-        verdict, reason = "not decided", "nothing is left to be masked"
-    return Verdict(verdict, effect, low, high, "points", len(gaps[0]), len(seeds), reason)
+        return replace(found, verdict="not decided", reason="nothing is left to be masked")
+    return replace(found, verdict="does not hold" if found.low > 0 else "holds" if found.high < GAIN else "not decided")
 
 
 def attack_cost(evidence: Evidence, slow: str, fast: str, unit: str) -> Verdict:
@@ -190,7 +176,7 @@ def attack_cost(evidence: Evidence, slow: str, fast: str, unit: str) -> Verdict:
 
     Counted, not timed, so that it does not depend on the machine; `tables.times` has the seconds.
     """
-    seed, spent = evidence.first(variant(slow), variant(fast)), []
+    seed, spent = evidence.complete(variant(slow), variant(fast))[0], []
     for name in (variant(slow), variant(fast)):
         macs = network.cost(evidence.result(name, "", seed).spec)
         weights = (macs["forward_macs"], macs["pixel_macs"]) if unit == "multiply-accumulates" else (1, 1)
@@ -207,11 +193,7 @@ def attack_cost(evidence: Evidence, slow: str, fast: str, unit: str) -> Verdict:
 
 def between_attacks(evidence: Evidence, name: str, known: str, other: str) -> Verdict:
     """How much accuracy a network keeps under one attack and loses under another of the same radius, on the same images."""
-    name = variant(name)
-    seeds = [evidence.first(name), *evidence.seeds(name)[1:]]
-    pairs = [(scores(evidence, name, known, seed), scores(evidence, name, other, seed)) for seed in seeds]
-    effect, low, high = interval([sum(a - b for a, b in pairs) / len(pairs)])
-    return Verdict(decide(low, high, GAIN), effect, low, high, "points", len(pairs[0][0]), len(seeds))
+    return judged(versus(by_seed(evidence, variant(name), known), by_seed(evidence, variant(name), other)), GAIN)
 
 
 def restored(evidence: Evidence, better: str, worse: str) -> Verdict:

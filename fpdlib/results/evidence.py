@@ -37,7 +37,7 @@ class Evidence:
         self._results = {(line.network, line.column if line.kind == "studies" else line.attack, line.seed): line.result
                          for line in mine.itertuples()}  # fmt: skip
         self._siblings = {self.setting: self}
-        self.outcome, self._seeds = functools.cache(self._outcome), functools.cache(self._complete)
+        self.outcome, self._seeds = functools.cache(self._outcome), functools.cache(self._is_complete)
 
     @property
     def profile(self) -> Profile:
@@ -66,7 +66,7 @@ class Evidence:
         """The planned seeds for which everything is there of each of these networks."""
         return [seed for seed in self.planned_seeds if all(self._seeds(name, seed) for name in names)]
 
-    def _complete(self, name: str, seed: int) -> bool:
+    def _is_complete(self, name: str, seed: int) -> bool:
         mine = [r for (n, _, s), r in self._results.items() if (n, s) == (name, seed) and isinstance(r, (Network, Outcome))]
         return bool(mine) and all(self.store.has(result) for result in mine)
 
@@ -75,11 +75,11 @@ class Evidence:
         found = self._results.get((name, what, self.planned_seeds[0] if seed is None else seed))
         return found is not None and self.store.has(found)
 
-    def first(self, *names: str) -> int:
-        """The first seed of `seeds`. NotComputed if there is none."""
+    def complete(self, *names: str) -> list[int]:
+        """`seeds`, or NotComputed if there is none."""
         if not (seeds := self.seeds(*names)):
             raise NotComputed(f"{self.setting}: not everything is there of {', '.join(names)}; `python -m fpdlib work` computes it.")
-        return seeds[0]
+        return seeds
 
     def missing(self) -> list[str]:
         """The networks of which no seed is complete."""
@@ -111,7 +111,7 @@ class Evidence:
     def outcomes(self) -> pd.DataFrame:
         """One tidy frame over all settings of the plan: setting, network, attack, protocol, seed, and the outcome's columns."""
         parts = []
-        for line in self.plan[self.plan["kind"] == "outcomes"].drop_duplicates(["setting", "key"]).itertuples():
+        for line in self.plan[self.plan["kind"] == "outcomes"].drop_duplicates(["setting", "network", "attack", "seed"]).itertuples():
             if self.store.has(line.result):
                 named = {"setting": line.setting, "network": line.network, "attack": line.attack, "protocol": line.protocol}
                 parts.append(self.store.outcome(line.result).assign(**named, seed=line.seed))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,7 +17,7 @@ from fpdlib.results.store import Store
 from fpdlib.runtime import Budget
 
 if TYPE_CHECKING:
-    from fpdlib.results.values import Crafted, Network, Result
+    from fpdlib.results.values import Crafted, Network
 
 
 def device_of(name: str) -> torch.device:
@@ -32,11 +31,11 @@ def device_of(name: str) -> torch.device:
 class Inputs:
     """Keeps the last images and the last network, since results that follow each other mostly share them.
 
-    bars: show a bar for every training and attack. used: what was read for the present result, key -> SHA-256.
+    used: what was read for the present result, key -> SHA-256.
     """
 
-    def __init__(self, store: Store, device: torch.device, budget: Budget | None = None, bars: bool = False):
-        self.store, self.device, self.budget, self.bars = store, device, budget or Budget(), bars
+    def __init__(self, store: Store, device: torch.device, budget: Budget | None = None):
+        self.store, self.device, self.budget = store, device, budget or Budget()
         self.used: dict[str, str] = {}
         self.images_of = ""
         self._splits: tuple[tuple[str, int], data.Splits] | None = None
@@ -84,10 +83,3 @@ class Inputs:
         surrogate, accuracy = self._surrogates[which]
         agreement = evaluation.agreement(surrogate, model, splits.test)
         return surrogate, {"surrogate_accuracy": accuracy, "surrogate_agreement": agreement}
-
-    def partial(self, result: Result) -> Path:
-        """Where an unfinished result keeps what it continues from."""
-        return self.store.partial(result)
-
-    def label(self, result: Result) -> str:
-        return f"{result.network.name} seed {result.network.seed}" * self.bars

@@ -61,7 +61,7 @@ class Network:
         splits, model = inputs.splits(self), build(self.spec, self.seed)
         if self.begin:
             model.load_state_dict(inputs.model(self.begin).state_dict())
-        log = training.train(model, self.recipe, splits, self.seed, inputs.partial(self), inputs.budget, inputs.label(self))
+        log = training.train(model, self.recipe, splits, self.seed, inputs.store.partial(self), inputs.budget)
         accuracy, loss, mse = training.measure(model, splits.test)
         save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, folder / self.file)
         pd.DataFrame(log).to_csv(folder / "log.csv", index=False)
@@ -133,8 +133,8 @@ class Outcome(OfNetwork):
         elif self.attack.surrogate:
             surrogate, fit = inputs.surrogate(self.network, self.attack)
         frame, counts = evaluation.evaluate(
-            inputs.model(self.network), inputs.splits(self.network), self.attack, self.network.seed, inputs.partial(self),
-            inputs.budget, inputs.label(self), surrogate, crafted,
+            inputs.model(self.network), inputs.splits(self.network), self.attack, self.network.seed,
+            inputs.store.partial(self), inputs.budget, surrogate=surrogate, crafted=crafted,
         )  # fmt: skip
         frame.to_parquet(folder / self.file, index=False)
         return {"counts": counts | fit, "seconds": counts["seconds"]}

@@ -29,7 +29,7 @@ from fpdlib.results.inputs import Inputs, device_of
 from fpdlib.results.plan import costs, missing, results
 from fpdlib.results.provenance import code_version, provenance
 from fpdlib.results.store import Store
-from fpdlib.results.values import Crafted, Network, Result, label
+from fpdlib.results.values import MEANS, Result, label
 from fpdlib.runtime import Budget, processors
 
 MEMORY = 2.5e9  # bytes that one worker may take
@@ -76,7 +76,7 @@ def work(known: dict[str, Result], asked: set[str], inputs: Inputs, say: Callabl
             except Exception as error:  # whatever a library throws: the other results do not depend on it
                 failed[result.key] = result
                 leave(store, result, error)
-            if isinstance(result, (Network, Crafted)):
+            if isinstance(result, MEANS):
                 break  # it may have made others ready
         if not computed:
             budget.check()
@@ -85,7 +85,7 @@ def work(known: dict[str, Result], asked: set[str], inputs: Inputs, say: Callabl
 
 def there(result: Result, store: Store) -> bool:
     """Whether another worker has computed it meanwhile."""
-    return store.here(result) if isinstance(result, (Network, Crafted)) else store.has(result)
+    return store.here(result) if isinstance(result, MEANS) else store.has(result)
 
 
 def traceback_of(store: Store, result: Result) -> Path:

@@ -67,8 +67,6 @@ PAPER_PGD_SVHN = Adversary("pgd", 8 / 256, 40, 2 / 256, random_start=False)
 # The known answers of `anchor`: Wong et al. 2020 and Madry et al. 2018.
 FAST = Adversary("fast", 0.3, 1, 0.375, clean_weight=0.0, clip_start=False, grey=True, select="pgd")
 MADRY = Adversary("madry", 0.3, 40, 0.01, clean_weight=0.0, warmup=0.1, grey=True)
-RELEASED_PGD = Adversary("pgd-release", 0.3, 40, 0.01, labels="predicted", delay=10)
-RELEASED_PGD_SVHN = Adversary("pgd-release", 8 / 255, 40, 2 / 255, labels="predicted")
 
 
 def craft(model: FPD, x: Tensor, y: Tensor, adversary: Adversary, draws: torch.Generator, scale: float = 1.0) -> Tensor:
