@@ -41,13 +41,14 @@ def seeded(generate: Callable, seed: int):
 
 
 def pgd(view, x: Tensor, y: Tensor, eps: float, steps: int, step_size: float | None, random_start: bool, seed: int,
-        classes: int, norm: str = "linf", loss: nn.Module | None = None, targeted: bool = False) -> Tensor:  # fmt: skip
-    """ART's PGD on the labels y (towards them if `targeted`); the last iterate, within eps of x."""
+        classes: int, norm: str = "linf", loss: nn.Module | None = None, targeted: bool = False,
+        decay: float | None = None) -> Tensor:  # fmt: skip
+    """ART's PGD on the labels y (towards them if `targeted`), with momentum if there is a `decay`; the last iterate, within eps of x."""
     from art.attacks.evasion import ProjectedGradientDescent
 
     attack = ProjectedGradientDescent(
         art_classifier(view, tuple(x.shape[1:]), classes, loss), norm=NORMS[norm], eps=eps,
-        eps_step=min(step_size or eps / 4, eps), max_iter=steps, num_random_init=int(random_start), targeted=targeted,
+        eps_step=min(step_size or eps / 4, eps), max_iter=steps, decay=decay, num_random_init=int(random_start), targeted=targeted,
         batch_size=len(x), verbose=False,
     )  # fmt: skip
     adversarial = seeded(lambda: attack.generate(x.cpu().numpy(), y.cpu().numpy()), seed)
@@ -86,6 +87,30 @@ def targeted_margin(view, x: Tensor, y: Tensor, seed: int, classes: int, eps: fl
     target = logits.argsort(1, descending=True)[:, rank]
     size = 2.5 * eps / steps if steps > 10 else eps / 4
     return pgd(view, x, target, eps, steps, size, True, seed, classes, norm, MarginLoss(), targeted=True)
+
+
+class RestorationLoss(nn.Module):
+    """Cross-entropy of the first outputs plus the logarithm of the mean squared restoration error behind them, which weighs the same
+    whatever the error's scale."""
+
+    def __init__(self, classes: int):
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, outputs: Tensor, y: Tensor) -> Tensor:
+        y = y.argmax(1) if y.dim() == 2 else y
+        error = outputs[:, self.classes :].square().mean(1)
+        return nn.functional.cross_entropy(outputs[:, : self.classes], y) + (error + 1e-12).log().mean()
+
+
+def through_part(view, x: Tensor, y: Tensor, seed: int, classes: int, eps: float, steps: int, part: str, norm: str) -> Tensor:
+    """PGD with momentum (Dong et al. 2018) from a random start on a part of an FPD network (`views.PARTS`), or on the logits before
+    tanh; x where the network has no such part."""
+    if part != "pre-squeeze" and not view.has(part):
+        return x
+    with view.seeing(part):
+        loss = RestorationLoss(classes) if part == "restored" else None
+        return pgd(view, x, y, eps, steps, 2.5 * eps / steps if steps > 10 else eps / 4, True, seed, classes, norm, loss, decay=1.0)
 
 
 # name -> (class of art.attacks.evasion, whether it wants the true labels)
@@ -148,10 +173,10 @@ def fmn(view, x: Tensor, y: Tensor, steps: int) -> Tensor:
     return adversarial.detach()
 
 
-def apgd(view, x: Tensor, y: Tensor, eps: Tensor, seed: int, iterations: int, rank: int | None, start: Tensor | None) -> Tensor:
+def apgd(view, x: Tensor, y: Tensor, eps: Tensor, seed: int, iterations: int, rank: int | None) -> Tensor:
     """One run of AutoAttack's APGD with a radius per image, eps (B,): cross-entropy, or the targeted loss towards the class with the
-    `rank`-th largest logit among the wrong ones. start: images whose projection it starts from (None: a random point of the ball).
-    Gives its best adversarial image, or the last that it took for one."""
+    `rank`-th largest logit among the wrong ones, from a random point of the ball. Gives its best adversarial image, or the last that it
+    took for one."""
     from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 
     radius = eps.view(-1, 1, 1, 1)
@@ -161,7 +186,6 @@ def apgd(view, x: Tensor, y: Tensor, eps: Tensor, seed: int, iterations: int, ra
     if rank is not None:
         with torch.no_grad():
             attack.y_target = view(x).scatter(1, y[:, None], -math.inf).argsort(1, descending=True)[:, rank]
-    begin = None if start is None else torch.max(torch.min(start, x + radius), x - radius).clamp(0, 1)
     with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
         torch.manual_seed(seed)
-        return attack.attack_single_run(x, y, begin)[3].detach()
+        return attack.attack_single_run(x, y)[3].detach()

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fpdlib.attacks import adapters, art010
 from fpdlib.attacks.adapters import ART_ATTACKS, NORMS
+from fpdlib.attacks.views import PARTS
 from fpdlib.errors import FPDError, choose
 
 Attempt = Callable[..., Tensor]
@@ -86,6 +87,29 @@ class TargetedMargin:
     def attempts(self, eps: float) -> Iterator[tuple[str, Attempt]]:
         for rank in range(self.targets):
             yield ("targeted margin", partial(adapters.targeted_margin, eps=eps, steps=self.steps, rank=rank, norm=self.norm))
+
+
+@dataclass(frozen=True)
+class MadeForFPD:
+    """Attacks that know the defence: PGD with momentum through the front classifier, on the network without its denoising layers,
+    on restored image and margin together, and on the logits before tanh; each from a random start."""
+
+    steps: int = 100
+    parts: tuple[str, ...] = ("front", "bare", "restored", "pre-squeeze")
+    norm: str = "linf"
+    version: ClassVar[int] = 1
+
+    def __post_init__(self):
+        for part in self.parts:
+            choose("part", part, (*PARTS, "pre-squeeze"))
+
+    def sees(self, protocol: str) -> str:
+        return "pre-squeeze"
+
+    def attempts(self, eps: float) -> Iterator[tuple[str, Attempt]]:
+        for part in self.parts:
+            name = "momentum" if part == "pre-squeeze" else f"through {part}"
+            yield name, partial(adapters.through_part, eps=eps, steps=self.steps, part=part, norm=self.norm)
 
 
 @dataclass(frozen=True)
@@ -201,9 +225,5 @@ class Chain:
 
 def through(view, x: Tensor, y: Tensor, seed: int, classes: int, method: Method, attempt: Attempt) -> Tensor:
     """Run one method of a chain with the outputs that it has to see."""
-    before = view.outputs
-    try:
-        view.outputs = method.sees("sound")
+    with view.seeing(method.sees("sound")):
         return attempt(view, x, y, seed=seed, classes=classes)
-    finally:
-        view.outputs = before

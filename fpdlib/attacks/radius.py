@@ -1,8 +1,9 @@
 """The smallest L-inf perturbation that breaks an image, its radius: curves, areas and paired comparisons follow from it.
 
-FMN (Pintor et al. 2021, foolbox) finds a first one; APGD with cross-entropy on the deployed output and on the logits before tanh, and
-with the targeted loss, then looks within a share of what is known of each image, starting from it; every find is pulled towards the
-image as far as it stays one. Success is judged on the deployed output, in float64 where that is not a number.
+FMN (Pintor et al. 2021, foolbox) finds a first one; APGD with cross-entropy on the logits before tanh and on the deployed output,
+and with the targeted loss, then looks within a share of what is known of each image; every image that
+passed through the network on the way counts, and every find is pulled towards the image as far as it stays one. Success is judged on
+the deployed output, in float64 where that is not a number.
 """
 
 from __future__ import annotations
@@ -57,22 +58,22 @@ class Search:
 
 @dataclass(frozen=True)
 class Radius:
-    """fmn_steps, iterations: of FMN and of each run of APGD. shrink: the share of the known radius in which each round looks.
+    """fmn_steps: of FMN. rounds: (share of the known radius in which a round looks, steps of each of its runs of APGD).
 
     targets: how many of the best wrong classes the targeted loss takes in a round (none if there are fewer than four classes).
-    The default is about 550 steps an image; `benchmarks/radius_vs_autoattack.py` says how strong that is.
+    Each run starts at a random point of the ball: started from what is known, it finds less. `benchmarks/radius_vs_autoattack.py` says how strong the default is.
     """
 
-    fmn_steps: int = 100
-    iterations: int = 20
-    shrink: tuple[float, ...] = (0.85, 0.95)
-    targets: int = 9
+    fmn_steps: int = 50
+    rounds: tuple[tuple[float, int], ...] = ((0.9, 50), (0.97, 100))
+    targets: int = 4
     norm: str = "linf"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __post_init__(self):
-        if self.norm != "linf" or self.fmn_steps < 0 or self.iterations < 1 or not all(0 < share < 1 for share in self.shrink):
-            raise FPDError(f"{self}: accepted: norm 'linf', steps from 0, iterations from 1, shares between 0 and 1.")
+        right = all(0 < share < 1 and steps > 0 for share, steps in self.rounds)
+        if self.norm != "linf" or self.fmn_steps < 0 or not right:
+            raise FPDError(f"{self}: accepted: norm 'linf', steps from 0, rounds of a share between 0 and 1 and at least one step.")
 
     def sees(self, protocol: str) -> str:
         return "logits"
@@ -80,20 +81,31 @@ class Radius:
     def attempts(self, eps: float) -> Iterator[tuple[str, Callable]]:
         raise FPDError("a radius has no attempts at one epsilon; it is searched (`search`).")
 
+    def runs(self, classes: int, number: int) -> Iterator[tuple[str, int | None]]:
+        """(outputs, rank of the targeted class) of each run of APGD in a round."""
+        yield "pre-squeeze", None
+        if number == 0:
+            yield "deployed", None
+        yield from (("logits", rank) for rank in range(self.targets if classes >= 4 else 0))
+
     def search(self, target: nn.Module, view: View, x: Tensor, y: Tensor, seed: int, classes: int, overflow: str) -> Search:
         """The smallest perturbation found for images x (B, C, H, W) in [0, 1] with labels y (B,), on a network and a view of it."""
-        search, index = Search(target, x, y, overflow), None
-        if len(index := search.open()) and self.fmn_steps:
-            search.consider(index, adapters.fmn(view, x[index], y[index], self.fmn_steps))
-        runs = [("deployed", None), ("pre-squeeze", None), *(("logits", rank) for rank in range(self.targets if classes >= 4 else 0))]
-        for number, share in enumerate(self.shrink):
-            for outputs, rank in runs:
-                if not len(index := search.open()):
-                    break
-                eps, view.outputs = share * search.radius[index], outputs
-                eps = torch.where(search.found[index], eps, torch.ones_like(eps))  # nothing known: anywhere
-                start = search.images[index] if number or outputs != "deployed" else None
-                images = adapters.apgd(view, x[index], y[index], eps, seed + number, self.iterations, rank, start)
-                search.consider(index, images)
-        view.outputs = self.sees("sound")
+        search = Search(target, x, y, overflow)
+
+        def attack(outputs: str, run: Callable[..., Tensor], **options) -> None:
+            if not len(index := search.open()):
+                return
+            with view.seeing(outputs), view.watching(x[index], y[index], "linf") as seen:
+                images = run(view, x[index], y[index], **{key: of(index) if callable(of) else of for key, of in options.items()})
+            search.consider(index, images)
+            passed = seen.size < search.radius[index]
+            search.consider(index[passed], seen.images[passed])
+
+        if self.fmn_steps:
+            attack("logits", adapters.fmn, steps=self.fmn_steps)
+        for number, (share, steps) in enumerate(self.rounds):
+            for count, (outputs, rank) in enumerate(self.runs(classes, number)):
+                # nothing known: anywhere
+                within = lambda index, share=share: torch.where(search.found[index], share * search.radius[index], 1.0)  # noqa: E731
+                attack(outputs, adapters.apgd, eps=within, seed=seed + 100 * number + count, iterations=steps, rank=rank)
         return search

@@ -9,7 +9,7 @@ chooses the view of the network that they see, which is where the protocols diff
 - `current`: the same attacks on the deployed logits, as today's ART runs them.
 - `sound-pgd`: the logits before tanh with a bounded margin (same ranking, no vanishing gradient), restarts, worst
   case per example. `sound`: the same and everything else that a present-day evaluation asks for (AutoAttack, Square,
-  targeted margins, epsilon-bounded C&W and DeepFool).
+  targeted margins, attacks made for FPD, epsilon-bounded C&W and DeepFool), and any iterate counts that fools the network.
 
 Success is always judged on the deployed output, and only within epsilon; where that is not a number, the network in float64 decides.
 """
@@ -17,7 +17,7 @@ Success is always judged on the deployed output, and only within epsilon; where 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from fpdlib.attacks.methods import PROTOCOLS, Method
@@ -40,6 +40,7 @@ class AttackSpec:
     images: how many test images, of a fixed seeded order or, with order 'file', the first of the test set (Tables 2 to 4 were
     most likely measured on the first 100). batch_size: images attacked at once. overflow: what an output that is not a number
     counts as (see `answers.wrong`).
+    iterates: which images of an attack count, the one that it has 'returned' or 'any' that passed through the network within epsilon.
     """
 
     name: str
@@ -54,6 +55,7 @@ class AttackSpec:
     surrogate_epochs: int = 5
     surrogate_width: int = 200
     overflow: str = "confirmed"
+    iterates: str = field(default="returned", metadata={"before": "returned"})
     version: ClassVar[int] = 1  # of how attacks are run and judged, whatever the method (see `keys`)
 
     def __post_init__(self):
@@ -63,6 +65,7 @@ class AttackSpec:
         choose("space", self.space, ("network", "native"))
         choose("order", self.order, ("seeded", "file"))
         choose("overflow", self.overflow, OVERFLOWS)
+        choose("iterates", self.iterates, ("returned", "any"))
         top = 1 if self.norm == "linf" else math.inf
         if not self.eps or list(self.eps) != sorted(set(self.eps)) or not 0 <= self.eps[0] <= self.eps[-1] <= top:
             raise FPDError(

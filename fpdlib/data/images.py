@@ -92,6 +92,9 @@ class NativeInput(nn.Module):
     def pre_squeeze(self, x: Tensor) -> Tensor:
         return self.network.pre_squeeze(self.lift(x))
 
+    def squeeze(self, logits: Tensor) -> Tensor:
+        return self.network.squeeze(logits)
+
 
 def as_network_input(pixels: Tensor) -> Tensor:
     x = pixels.float() / 255

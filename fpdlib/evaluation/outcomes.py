@@ -122,13 +122,14 @@ def attack_batch(target: nn.Module, view: View, test: Images, index: Tensor, att
             if not len(left):
                 break
             seed += 1
-            if crafted is not None:
-                adversarial = crafted[left]
-            else:
-                adversarial = attempt(view, x[left], y[left], seed=seed, classes=classes)
+            with view.watching(x[left], y[left], attack.norm) as seen:
+                adversarial = crafted[left] if crafted is not None else attempt(view, x[left], y[left], seed=seed, classes=classes)
             # minimal-norm attacks may leave the ball: only what is still wrong within it counts
             adversarial = project(adversarial, x[left], eps, attack.norm)
             fell = wrong(target, adversarial, y[left], attack.overflow)
+            if attack.iterates == "any" and (passed := ~fell & (seen.size <= eps * (1 + 1e-5))).any():
+                adversarial[passed] = project(seen.images[passed], x[left][passed], eps, attack.norm)
+                fell[passed] = wrong(target, adversarial[passed], y[left][passed], attack.overflow)
             # keep the last attempt on what stands, so that a row always describes an attacked image
             best[left] = adversarial
             standing[left[fell]] = False

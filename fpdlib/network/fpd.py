@@ -157,7 +157,7 @@ class FPD(nn.Module):
 
     def __init__(self, spec: NetworkSpec):
         super().__init__()
-        self.spec = spec
+        self.spec, self.denoises_middle = spec, True
         backbone = build_backbone(spec)
         stages = stage_modules(backbone, spec)
         channels, sizes = probe(backbone, stages, spec)
@@ -209,6 +209,8 @@ class FPD(nn.Module):
                 return (restored + x) / 2
             case "flip":
                 return restored.flip(-1)
+        if not self.denoises_middle:
+            return restored
         if self.spec.middle == "raw":
             return restored + non_local_mean(x, source=x)
         return restored + non_local_mean(restored)
@@ -239,6 +241,28 @@ class FPD(nn.Module):
         finally:
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What an attacker can differentiate instead of the deployed path (see `attacks.views.View`)."""
+        denoises = bool(self.spec.inner) or (self.spec.classifier == "back" and self.spec.back_input == "middle")
+        present = {"front": self.spec.classifier == "back", "bare": denoises, "restored": self.decoder is not None}
+        return tuple(part for part, there in present.items() if there)
+
+    @contextmanager
+    def without_denoising(self) -> Iterator[None]:
+        """The same weights with every non-local mean left out."""
+        layers = [module for module in self.modules() if isinstance(module, DenoisingLayer)]
+        means = [layer.mean for layer in layers]
+        try:
+            self.denoises_middle = False
+            for layer in layers:
+                layer.mean = torch.zeros_like
+            yield
+        finally:
+            self.denoises_middle = True
+            for layer, mean in zip(layers, means, strict=True):
+                layer.mean = mean
 
     def squeeze(self, logits: Tensor) -> Tensor:
         """The squeezing function f_s of the classification layer F_LCC (Sec. 3.3, Fig. 3)."""

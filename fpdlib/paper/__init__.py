@@ -22,7 +22,7 @@ class Paper:
 
     setting: (profile, setting) -> the experiment at that scale. networks: setting -> the variants that it compares. rows: (setting,
     variant) -> the names of the printed rows that it stands for. studies: experiment -> (study, variant, further variants).
-    tables: printed table -> settings. claims: a frame, see `published/claims.csv`; read: (claim) -> settings, variants, study.
+    seeds: (experiment, variant) -> the seeds that it is trained with unless others are asked for. tables: printed table -> settings. claims: a frame, see `published/claims.csv`; read: (claim) -> settings, variants, study.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Paper:
     networks: Callable[[str], tuple[str, ...]]
     rows: Callable[[str, str], tuple[str, ...]]
     studies: Callable[[Profile], list[tuple[Study, str, tuple[str, ...]]]]
+    seeds: Callable[[Profile, str], tuple[int, ...]]
     tables: Mapping[str, tuple[str, ...]]
     claims: Callable[[], pd.DataFrame]
     read: Callable[[pd.Series], tuple[tuple[str, ...], tuple[str, ...], str]]
@@ -40,5 +41,5 @@ class Paper:
 
 FPD = Paper(
     "fpd", experiments.VARIANTS, experiments.PROFILES, settings.SETTINGS, settings.setting, settings.networks_of, settings.rows_of,
-    settings.studies_of, settings.TABLES, published.claims, settings.read_by,
+    settings.studies_of, settings.seeds_of, settings.TABLES, published.claims, settings.read_by,
 )  # fmt: skip

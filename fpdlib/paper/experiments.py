@@ -27,7 +27,8 @@ class Profile:
 
     recipe: what this scale changes of Algorithm 1's recipe (length and step size of training, nothing of its logic).
     attacks: Table 1's suite with this scale's image counts; scale, diagnosis: what the other suites and the studies take.
-    seeds: what a plain run computes.
+    seeds: what a plain run computes of the networks that a headline claim names; of others fewer (`settings.seeds_of`).
+    once: the attacks that describe a network and are made on its first seed alone.
     setting: which of the paper's tables and data sets this is ('table1', and `settings.SETTINGS`).
     hardening, adversaries: what adversarial training changes of the recipe, and the attacks it trains against.
     stand_in: the images are not those of the paper's data set; no number of it is comparable, no claim is tested.
@@ -51,6 +52,7 @@ class Profile:
     stand_in: bool = False
     overflow: str = "confirmed"
     threads: int | None = None
+    once: tuple[str, ...] = ()
 
     def __post_init__(self):
         alike = {key: replace(spec, overflow=self.overflow) for key, spec in self.attacks.items()}
@@ -67,7 +69,6 @@ SMALL = NetworkSpec(
 )
 RESNET101 = NetworkSpec(backbone="resnet101", backbone_args=(("zero_init_last", False),), image_size=64)
 SHORT = {"schedule": "one-cycle", "lr": 4e-3, "batch_size": 50}
-RUNGS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
 
 # Adversarial training (Sec. 4.2) goes on from the trained network. Two processors cannot afford the paper's 100 steps of
 # 0.01 with 100 epochs; the small profiles take few large steps from a random start, and eps grows over the first half.
@@ -82,33 +83,29 @@ PROFILES = {
         Profile(
             "smoke", "continuous integration: every step runs, minutes, no number is worth reading",
             "mnist-sample", SMALL, SHORT | {"epochs": 1, "images": 2000},
-            table1_suite(images=30, sound_images=20, steps=10, restarts=2, rungs=RUNGS, rung_steps=8, batch_size=30,
-                         surrogate_epochs=1),
+            table1_suite(images=30, sound_images=20, batch_size=30, scale=SMOKE_SCALE, surrogate_epochs=1),
             SMOKE_SCALE, DiagnosisSpec(images=10, steps=10, restarts=2, draws=20, queries=50, planted=5, grid=9),
             hardening=HARDENING | {"epochs": 1, "images": 1500},
             adversaries={"fgsm": QUICK_FGSM, "pgd": replace(QUICK_PGD, steps=3)}, threads=1,
         ),
         Profile(
-            "laptop", "two processors, one to two hours a seed: numbers worth reading",
-            # its committed networks were trained before the released initialisation was known
-            "mnist-sample", replace(SMALL, initialisation="pytorch"), SHORT | {"epochs": 10},
-            table1_suite(images=500, sound_images=200, steps=100, restarts=10, rungs=RUNGS, rung_steps=40, batch_size=250),
-            LAPTOP_SCALE, DiagnosisSpec(images=100, steps=100, restarts=5, draws=1000, queries=2000, overflow="broken"),
-            hardening=HARDENING | {"epochs": 15}, adversaries={"fgsm": QUICK_FGSM, "pgd": QUICK_PGD}, seeds=(0, 1, 2),
-            overflow="broken", threads=1,  # as its committed outcomes have it
+            "laptop", "two processors, 12 hours: numbers worth reading", "mnist-sample", SMALL, SHORT | {"epochs": 10},
+            table1_suite(images=500, sound_images=200, batch_size=250, scale=LAPTOP_SCALE),
+            LAPTOP_SCALE, DiagnosisSpec(images=100, steps=100, restarts=5, draws=1000, queries=2000),
+            hardening=HARDENING | {"epochs": 15}, adversaries={"fgsm": QUICK_FGSM, "pgd": QUICK_PGD}, seeds=(0, 1, 2, 3, 4),
+            threads=1,
         ),
         Profile(
             "paper-short", "one GPU, half an hour: the paper's backbone, size and images, few epochs",
             "mnist", RESNET101, {"schedule": "one-cycle", "epochs": 2, "precision": "bfloat16"},
-            table1_suite(images=1000, sound_images=500, steps=100, restarts=10, rungs=RUNGS, rung_steps=20, batch_size=500),
+            table1_suite(images=1000, sound_images=500, batch_size=500, scale=SHORT_SCALE),
             SHORT_SCALE, DiagnosisSpec(images=200),
             hardening={"epochs": 1, "lr": 1e-3}, adversaries={"fgsm": QUICK_FGSM, "pgd": QUICK_PGD},
         ),
         Profile(
             "paper", "one GPU over night: the paper's epochs, attacks and all test images",
             "mnist", RESNET101, {"precision": "bfloat16"},
-            table1_suite(images=10000, sound_images=10000, steps=100, restarts=10, rungs=RUNGS, rung_steps=100,
-                         batch_size=1000),
+            table1_suite(images=10000, sound_images=10000, batch_size=1000, scale=PAPER_SCALE),
             PAPER_SCALE, DiagnosisSpec(images=1000, planted=100, grid=41),
             seeds=(0, 1, 2), adversaries=PAPER_ADVERSARIES,
         ),
@@ -269,6 +266,9 @@ class Row:
     name: str
     variants: tuple[str, ...]
 
+
+# The networks that a headline claim names (Table 1, Tables 2 and the Caltech experiments); `ReLU` is O, the plain CNN.
+HEADLINE = ("F", "ReLU", "X", "F_FD", "Deep", "F_FD+R", "ELU+Tanh", "F_2IB-Mid", "F_OnePhase")
 
 PLACEMENT, DENOISING, ABLATION = "Inner denoising layer position", "Denoising approach", "Ablation"
 ACTIVATION, BOTTLENECK, LAYERS = "Activation function", "Bottleneck", "Number of inner layers"

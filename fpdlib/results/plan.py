@@ -27,11 +27,11 @@ def plan(*what: str, profile: str | Profile = "smoke", seeds: Iterable[int] | No
     """What a part of the paper's numbers rests on.
 
     what: tables, settings, 'studies', claims by id, or nothing for all. profile: a scale by name, or a `Profile` of one's own.
-    seeds: default: the profile's. Raises FPDError for any other.
+    seeds: of every network; default: the profile's, as many as each network needs (`Paper.seeds`). Raises FPDError for any other.
     """
     scale = paper.profiles[choose("profile", profile, paper.profiles)] if isinstance(profile, str) else profile
-    seeds = tuple(dict.fromkeys(scale.seeds if seeds is None else seeds))
-    for seed in seeds:
+    seeds = None if seeds is None else tuple(dict.fromkeys(seeds))
+    for seed in seeds or ():
         if type(seed) is not int or seed < 0:
             raise FPDError(f"seed is {seed!r}; accepted: integers from 0.")
     whole = Maker(paper, scale).rows(seeds)
@@ -67,20 +67,27 @@ class Maker:
         crafted = Crafted(self.network(*source, seed), spec) if source else None
         return Outcome(self.network(setting, name, seed), spec, crafted)
 
-    def rows(self, seeds: Iterable[int]) -> pd.DataFrame:
+    def rows(self, asked: tuple[int, ...] | None) -> pd.DataFrame:
+        """asked: seeds of every network and attack; None: as many as each needs."""
         tables = {setting: table for table, settings in self.paper.tables.items() for setting in settings}
         lines, of = [], {}
-        for seed in seeds:
+        for seed in self.profile.seeds if asked is None else asked:
             for setting in self.paper.settings:
                 here = self.setting(setting)
-                for name in self.paper.networks(setting):
+                names = [name for name in self.paper.networks(setting) if asked is not None or seed in self.paper.seeds(here, name)]
+                for name in names:
                     numbers = [("clean", "", "", self.network(setting, name, seed))]
+                    first = (asked or self.profile.seeds)[0]
                     for attack, spec in here.attacks.items():
+                        if attack in here.once and seed != first:
+                            continue
                         numbers.append((attack.rpartition("/")[2], spec.protocol, attack, self.outcome(setting, name, attack, seed)))
                     for number in numbers:
                         of.setdefault((setting, name), []).append((*number, seed))
                         lines += [(tables[setting], row, setting, name, *number, seed) for row in self.paper.rows(setting, name)]
                 for spec, name, others in self.paper.studies(here):
+                    if asked is None and seed != self.profile.seeds[0]:  # a study describes one network
+                        continue
                     study = Study(self.network(setting, name, seed), spec,
                                   tuple(self.network(setting, other, seed) for other in others))  # fmt: skip
                     of.setdefault((setting, name), []).append((spec.what, "", "", study, seed))
