@@ -23,7 +23,8 @@ SEEDS = 3  # of each method, below which trained networks are described and no v
 class Comparison:
     """Mean of the first method minus mean of the second, with its 95 % interval, degrees of freedom and two-sided p.
 
-    seeds: of each; n: images. decides: whether a verdict may rest on it (three seeds each, and not everything at one bound).
+    seeds: of each; n: images. variance: of the effect; spread: of one more trained network of each. decides: whether a verdict may
+    rest on it (three seeds each, and not everything at one bound).
     """
 
     effect: float
@@ -33,7 +34,20 @@ class Comparison:
     p: float
     seeds: tuple[int, int]
     n: int
+    variance: float
+    spread: float
     decides: bool
+
+    @property
+    def smallest(self) -> float:
+        """The smallest difference that such a comparison finds with 80 % power."""
+        return float((stats.t.ppf((1 + CONFIDENCE) / 2, self.df) + stats.t.ppf(0.8, self.df)) * np.sqrt(self.variance))
+
+    @property
+    def prediction(self) -> tuple[float, float]:
+        """Where the difference of one more pair of networks would lie (95 %): what a number printed for one run is compared with."""
+        half = stats.t.ppf((1 + CONFIDENCE) / 2, self.df) * np.sqrt(self.variance + self.spread)
+        return float(self.effect - half), float(self.effect + half)
 
 
 def components(scores: np.ndarray) -> tuple[float, float]:
@@ -63,17 +77,27 @@ def compare(a: np.ndarray, b: np.ndarray) -> Comparison:
     difference = a.mean(0) - b.mean(0)
     effect, v_img = float(difference.mean()), max(float(difference.var(ddof=1) / n), floor)
     if k_a == k_b == 1:
-        variance, df = v_img, n - 1.0
+        variance, spread, df = v_img, 0.0, n - 1.0
     else:
         (s2_a, res_a), (s2_b, res_b) = components(a), components(b)
         parts = [max(s2, floor) / k for s2, k in ((s2_a, k_a), (s2_b, k_b))]
-        variance = v_img + max(0.0, sum(parts) - res_a - res_b)
+        variance, spread = v_img + max(0.0, sum(parts) - res_a - res_b), s2_a + s2_b
         below = sum(part**2 / (k - 1) for part, k in zip(parts, (k_a, k_b), strict=True) if k > 1) + v_img**2 / (n - 1)
         df = float(np.clip(variance**2 / below if below else np.inf, max(min(k_a, k_b) - 1, 1), k_a + k_b - 2))
     half = stats.t.ppf((1 + CONFIDENCE) / 2, df) * np.sqrt(variance)
     p = float(2 * stats.t.sf(abs(effect) / np.sqrt(variance), df)) if variance else float(effect == 0)
     bound = binary and len(np.unique(np.concatenate([a.ravel(), b.ravel()]))) == 1
-    return Comparison(effect, effect - half, effect + half, df, p, (k_a, k_b), n, min(k_a, k_b) >= SEEDS and not bound)
+    decides = min(k_a, k_b) >= SEEDS and not bound
+    return Comparison(effect, effect - half, effect + half, df, p, (k_a, k_b), n, variance, spread, decides)
+
+
+def holm(p: list[float]) -> list[float]:
+    """Holm-adjusted p values, in the order given."""
+    order, adjusted, largest = np.argsort(p), np.empty(len(p)), 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, p[index] * (len(p) - rank)))
+        adjusted[index] = largest
+    return adjusted.tolist()
 
 
 def average(parts: list[pd.DataFrame]) -> pd.DataFrame:

@@ -9,41 +9,65 @@ from fpdlib import evaluation
 from fpdlib.errors import NotComputed
 
 
-class Fake:
-    """hits: {network: {attack: share that stands, or {eps: share}}} of `count` images, one dictionary a seed.
+def spec(norm="linf", eps=0.3, images=400):
+    return SimpleNamespace(norm=norm, space="network", eps=(eps,), images=images, order="seeded", protocol="")
 
-    clean: clean accuracy of 1,000 images, or by network. missing: (network, seed) that are not there.
+
+class Fake:
+    """hits: {network: {attack: share that stands at eps 0.3, or the radius of each image}} of `count` images, one dictionary a seed.
+
+    clean: clean accuracy of 1,000 images, or by network; the same share of the attacked images is right. missing: (network, seed)
+    that are not there.
     """
 
     setting = "fake"
 
-    def __init__(self, *hits, clean=0.99, count=400, missing=(), stand_in=False, attacks=None, counts=None):
-        self.hits, self.count, self._clean, self._missing, self._counts = hits, count, clean, missing, counts
-        names = attacks or dict.fromkeys(("white-box", "sound-pgd", "curve"))
-        self.profile = SimpleNamespace(attacks=names, stand_in=stand_in, dataset="fake", name="fake", clean_floor=0.95)
+    def __init__(self, *hits, clean=0.99, count=400, missing=(), stand_in=False, attacks=None, counts=None, mse=None):
+        self.hits, self.count, self._clean, self._missing = hits, count, clean, missing
+        self._counts, self._mse = counts, mse
+        names = dict.fromkeys(name for of in hits for suite in of.values() for name in suite)
+        self.profile = SimpleNamespace(
+            attacks=attacks or {name: spec() for name in names}, stand_in=stand_in, dataset="fake", name="fake"
+        )
+        self.names = tuple(dict.fromkeys(name for of in hits for name in of))
+        self.planned_seeds = list(range(len(hits)))
 
     def at(self, setting):
         return self
 
-    def seeds(self, *names):
-        return [seed for seed in range(len(self.hits)) if not any((name, seed) in self._missing for name in names)]
+    def planned(self, name, attack, seed):
+        return attack in self.hits[seed].get(name, {})
 
-    def complete(self, *names):
-        if not self.seeds(*names):
+    def seeds(self, *names, attacks=()):
+        def there(name, seed):
+            return (name, seed) not in self._missing and all(self.planned(name, attack, seed) for attack in attacks or ())
+
+        return [seed for seed in self.planned_seeds if all(name in self.hits[seed] and there(name, seed) for name in names)]
+
+    def complete(self, *names, attacks=()):
+        if not self.seeds(*names, attacks=attacks):
             raise NotComputed("not there")
-        return self.seeds(*names)
+        return self.seeds(*names, attacks=attacks)
+
+    def right(self, name):
+        return self._clean if np.isscalar(self._clean) else self._clean[name]
 
     def outcome(self, name, attack, seed):
-        shares = self.hits[seed][name][attack]
-        frames = []
-        for eps, share in shares.items() if isinstance(shares, dict) else ((0.3, shares),):
-            fell = np.arange(self.count) >= share * self.count
-            columns = {"index": range(self.count), "eps": eps, "label": 0, "adversarial_prediction": fell.astype(int), "broken": fell}
-            frames.append(pd.DataFrame(columns))
-        return pd.concat(frames, ignore_index=True)
+        given = self.hits[seed][name][attack]
+        if np.isscalar(given):  # each find lies at the attack's epsilon
+            given = np.where(np.arange(self.count) < given * self.count, np.inf, self.profile.attacks[attack].eps[-1])
+        radius = np.asarray(given, float)
+        fell, right = np.isfinite(radius), np.arange(self.count) < self.right(name) * self.count
+        return pd.DataFrame({
+            "index": range(self.count), "eps": self.profile.attacks[attack].eps[-1], "label": 0,
+            "clean_prediction": np.where(right, 0, 1), "adversarial_prediction": fell.astype(int), "broken": fell,
+            "linf": np.where(fell, radius, 0.0), "l2": np.where(fell, radius, 0.0),
+        })  # fmt: skip
 
     def clean(self, name, seed):
-        return evaluation.rate(np.arange(1000) < (self._clean if np.isscalar(self._clean) else self._clean[name]) * 1000)
+        return evaluation.rate(np.arange(1000) < self.right(name) * 1000)
 
     def meta(self, name, what, seed):
+        if self._mse:
+            return {"test": {"mse": self._mse[name][seed]}}
         return {"counts": self._counts[name]}

@@ -56,13 +56,13 @@ def test_every_column_of_the_paper_has_its_attack():
 def test_the_sound_protocol_is_what_it_says():
     attack = setting("paper", "table2").attacks["sound/linf"]
     kinds = [type(method).__name__ for method in attack.method.methods]
-    assert kinds == ["PGD", "TargetedMargin", "AutoAttack", "Foolbox"]
-    auto = attack.method.methods[2]
+    assert kinds == ["PGD", "MadeForFPD", "TargetedMargin", "AutoAttack", "Foolbox"] and attack.iterates == "any"
+    auto = attack.method.methods[3]
     assert (auto.attacks, auto.iterations, auto.queries, auto.targets) == (("apgd-ce", "apgd-t", "fab-t", "square"), 100, 5000, 9)
     assert [type(m).__name__ for m in setting("paper", "table2").attacks["sound/l2"].method.methods][-1] == "Foolbox"
     assert setting("paper", "table2").attacks["sound-native/linf"].space == "native"
     for profile in PROFILES:
-        assert set(setting(profile, "protocols").attacks) == {"white-box", "current", "sound"}
+        assert {"white-box", "transfer-oracle", "current", "sound", "radius"} <= set(setting(profile, "table1").attacks)
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -146,7 +146,7 @@ class Half(Evidence):
     def at(self, setting):
         return Half(self.plan, self.store, setting)
 
-    def _is_complete(self, name, seed):
+    def _is_complete(self, name, seed, attacks):
         return name in self.names
 
     def meta(self, name, what, seed):
@@ -155,7 +155,8 @@ class Half(Evidence):
     def _outcome(self, name, attack, seed):
         spec = self.profile.attacks[attack]
         index = range(spec.images)
-        frames = [pd.DataFrame({"index": index, "eps": eps, "adversarial_prediction": 0, "broken": [i % 2 == 1 for i in index]})
+        same = dict.fromkeys(("label", "clean_prediction", "adversarial_prediction"), 0) | {"linf": 0.01, "l2": 0.01}
+        frames = [pd.DataFrame({"index": index, "eps": eps, "broken": [i % 2 == 1 for i in index]}).assign(**same)
                   for eps in spec.eps]  # fmt: skip
         return pd.concat(frames, ignore_index=True)
 

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -239,31 +238,3 @@ def test_paired_tests():
     assert 0 < smooth.p < 1e-5 and smooth.low < smooth.value < smooth.high
     with pytest.raises(FPDError, match="different images"):
         paired(a, b.iloc[:50])
-
-
-def test_curve_score_is_the_area_under_an_images_curve():
-    frame = pd.DataFrame({"index": [7] * 3, "eps": np.float32([0, 0.1, 0.3]), "label": [1] * 3,
-                          "adversarial_prediction": [1, 1, 0], "broken": [False, False, True]})  # fmt: skip
-    assert evaluation.curve_score(frame).loc[7] == pytest.approx((0.1 + 0.1) / 0.3, abs=1e-6)
-
-
-def test_the_ladder_is_within_ten_points_of_autoattack(small):
-    """APGD on cross-entropy is stronger than a rung of the ladder, but not by much (REPRODUCE.md)."""
-    from pyautoattack import AutoAttack
-    from test_training import PLAIN, QUICK, replace
-
-    from fpdlib.network.fpd import build
-    from fpdlib.training import train
-
-    model = build(PLAIN, 0)
-    train(model, replace(QUICK, epochs=8, batch_size=20), small, 0)
-    rung = AttackSpec("a", "sound-pgd", PGD(((10, None, 1), (40, None, 1))), eps=(0.03,), images=40, batch_size=40)
-    frame, _ = evaluate(model, small, rung, 0)
-    index = evaluation.test_order(len(small.test))[:40]
-    x, y = small.test.batch(index), small.test.labels[index]
-    view = View(model, "pre-squeeze").eval()
-    strong = AutoAttack(view, norm="Linf", eps=0.03, version="custom", attacks=["apgd-ce"], seed=0)
-    adversarial = strong.run_standard_evaluation(x, y, batch_size=40)[0]
-    ours, theirs = (evaluation.robust(frame).mean().item(), (evaluation.predict(model, adversarial) == y).float().mean().item())
-    clean = (evaluation.predict(model, x) == y).float().mean().item()
-    assert clean - 0.1 > theirs and abs(ours - theirs) <= 0.1

@@ -58,18 +58,20 @@ def test_keys_are_pinned():
     """Committed evidence is found by these names. A changed default would silently rename or, worse, re-use it."""
     laptop, smoke = fpdlib.plan("table1", profile="laptop"), fpdlib.plan("table1", profile="smoke")
     keys = {(line.network, line.attack): line.key for line in laptop.query("seed == 0").itertuples()}
-    assert keys["F", ""] == "F_s0-908a5712d35f" and keys["X", "curve"] == "X_s0_curve-6ed041d0858c"
+    assert keys["F", ""] == "F_s0-babecf114fac" and keys["X", "radius"] == "X_s0_radius-24bfe687eb86"
     assert smoke.query("network == 'F' and attack == ''")["key"].iat[0] == "F_s0-85de7621c79d"
 
 
 def test_the_initialisation_is_part_of_every_key():
-    """Laptop's networks were drawn by PyTorch's default and say so; all others as the release's."""
+    """Networks of committed evidence that was not computed again yet were drawn by PyTorch's default and say so; all others as the
+    release's."""
     for name, profile in PROFILES.items():
-        how = "pytorch" if name == "laptop" else "released"
-        assert profile.network.initialisation == how
+        assert profile.network.initialisation == "released" and settings.setting(name, "table1").overflow == "confirmed"
         for setting in settings.SETTINGS:
+            how = "pytorch" if (name, setting) in settings.EARLIER else "released"
             network = settings.setting(name, setting).network
             assert getattr(network, "initialisation", how) == how, (name, setting)
+    assert {profile for profile, _ in settings.EARLIER} <= {"laptop"}
     assert released().initialisation == NetworkSpec().initialisation == "released"
     spec = VARIANTS["F"].spec(PROFILES["smoke"])
     keys = {key_of("F", replace(spec, initialisation=how)) for how in ("released", "pytorch")}

@@ -11,7 +11,7 @@ from fixed import Fixed
 
 import fpdlib
 from fpdlib import data
-from fpdlib.attacks.methods import ART, ART010, PGD, AutoAttack, Chain, Foolbox, TargetedMargin
+from fpdlib.attacks.methods import ART, ART010, PGD, AutoAttack, Chain, Foolbox, MadeForFPD, TargetedMargin
 from fpdlib.attacks.radius import Radius
 from fpdlib.attacks.spec import AttackSpec
 from fpdlib.attacks.views import View
@@ -67,7 +67,7 @@ OTHER = {
     Adversary: dict(name="mine", eps=0.1, steps=3, step_size=0.2, random_start=False, labels="predicted", delay=1, warmup=0.5,
                     clean_weight=0.1, clip_start=False, grey=True, select="pgd"),
     AttackSpec: dict(name="mine", protocol="current", method=PGD(((2, None, 0),)), eps=(0.1,), surrogate="true", space="native",
-                     images=7, batch_size=7, order="file", surrogate_epochs=2, surrogate_width=50, overflow="broken"),
+                     images=7, batch_size=7, order="file", surrogate_epochs=2, surrogate_width=50, overflow="broken", iterates="any"),
     DiagnosisSpec: dict(eps=0.1, images=7, steps=7, restarts=7, draws=7, queries=7, planted=7, grid=7, overflow="broken"),
     AnchorSpec: dict(kind="madry", num_classes=7, image_size=32),
     PGD: dict(stages=((2, None, 0),), norm="l2"),
@@ -77,7 +77,8 @@ OTHER = {
     Foolbox: dict(name="l2-cw", norm="linf", parameters=(("steps", 3),)),
     AutoAttack: dict(attacks=("square",), norm="l2", iterations=7, queries=7, targets=3),
     Chain: dict(methods=(PGD(((2, None, 0),)),)),
-    Radius: dict(fmn_steps=7, iterations=7, shrink=(0.5,), targets=2, norm="l2"),
+    MadeForFPD: dict(steps=7, parts=("front",), norm="l2"),
+    Radius: dict(fmn_steps=7, rounds=((0.5, 7),), targets=2, norm="l2"),
     studies.Smoothness: dict(images=7, radius=0.1), studies.Neighbourhood: dict(images=7, draws=3, deltas=(0.1,)),
     studies.Filter: dict(images=7, eps=0.2),
     studies.Diagnosis: dict(spec=DiagnosisSpec(eps=0.1)),
@@ -88,7 +89,7 @@ BASES = {
     AttackSpec: AttackSpec("a", "published", PGD(((1, None, 0),))), DiagnosisSpec: DiagnosisSpec(), PGD: PGD(((1, None, 0),)),
     TargetedMargin: TargetedMargin(), ART: ART("l2-cw", "l2"), ART010: ART010("l2-pgd", "l2"), Foolbox: Foolbox("l2-deepfool", "l2"),
     AutoAttack: AutoAttack(), Chain: Chain((PGD(((1, None, 0),)),)), studies.Smoothness: studies.Smoothness(5),
-    Radius: Radius(), studies.Neighbourhood: studies.Neighbourhood(5), studies.Filter: studies.Filter(5),
+    MadeForFPD: MadeForFPD(), Radius: Radius(), studies.Neighbourhood: studies.Neighbourhood(5), studies.Filter: studies.Filter(5),
     studies.Diagnosis: studies.Diagnosis(DiagnosisSpec()),
 }  # fmt: skip
 
@@ -225,20 +226,23 @@ METHODS = {
     "ART010": (ART010("l2-pgd", "l2", 3, 0.2), 0.5),
     "Foolbox": (Foolbox("l2-deepfool", "l2", (("steps", 3),)), 1.0),
     "AutoAttack": (AutoAttack(("apgd-ce",), iterations=5), 0.1),
-    "Radius": (Radius(20, 5, (0.9,), 2), 1.0),
+    "Radius": (Radius(20, ((0.9, 5),), 2), 1.0),
+    "MadeForFPD": (MadeForFPD(3, ("pre-squeeze",)), 0.1),
     "Chain": (Chain((PGD(((2, 0.05, 0),)), PGD(((3, 0.02, 0),)))), 0.1),
 }  # fmt: skip
 PINNED = {
     "denoising": 375.753923, "decoder": -25945.7642, "fpd": -0.864411254, "reference": -238959.736, "PGD": -1.34771103,
     "TargetedMargin": -1.31788847, "ART": 0.161257167, "ART010": -0.648044871, "Foolbox": 0.0773215259, "AutoAttack": -1.4519045,
     "Chain": -2.02719505,
-    "Radius": 0.0489249,
+    "Radius": 0.0489249, "MadeForFPD": -2.36861557,
 }  # fmt: skip
 
 
 def test_every_part_with_a_version_has_a_canary():
     assert {*network_spec.VERSIONS, "reference"} == set(CANARIES)
-    assert set(METHODS) == {kind.__name__ for kind in (PGD, TargetedMargin, ART, ART010, Foolbox, AutoAttack, Chain, Radius)}
+    assert set(METHODS) == {
+        kind.__name__ for kind in (PGD, TargetedMargin, ART, ART010, Foolbox, AutoAttack, Chain, MadeForFPD, Radius)
+    }
     assert set(PINNED) == {*CANARIES, *METHODS}
 
 

@@ -10,9 +10,10 @@ from torch import nn
 
 from fpdlib import evaluation
 from fpdlib.attacks import adapters
-from fpdlib.attacks.methods import ART, ART010, PGD, AutoAttack, Chain, Foolbox, TargetedMargin
+from fpdlib.attacks.methods import ART, ART010, PGD, AutoAttack, Chain, Foolbox, MadeForFPD, TargetedMargin
 from fpdlib.attacks.spec import AttackSpec
 from fpdlib.attacks.views import View
+from fpdlib.data.images import Images, Splits
 from fpdlib.errors import FPDError
 from fpdlib.evaluation.outcomes import evaluate
 from fpdlib.paper.suites import PUBLISHED, SMOKE_SCALE, sound
@@ -236,3 +237,94 @@ def test_square_survives_outputs_that_are_not_numbers():
     for norm in ("linf", "l2"):
         for _, attempt in AutoAttack(("square",), norm=norm, queries=5).attempts(0.3):
             assert attempt(Nothing(), x, y, seed=0, classes=4).shape == x.shape
+
+
+def test_any_iterate_counts_where_the_specification_says_so():
+    """A made-up attack passes the adversarial image through the network and returns the clean one."""
+
+    model, pixels = TenClasses().eval(), torch.randint(108, 148, (40, 3, 8, 8), dtype=torch.uint8)
+    test = Images(pixels, model(pixels / 255).argmax(1), pixels)
+    splits = Splits("test", test, test, test)
+
+    class Passing:
+        norm, version = "linf", 1
+
+        def __init__(self, size):
+            self.size = size
+
+        def sees(self, protocol):
+            return "logits"
+
+        def attempts(self, eps):
+            def attempt(view, x, y, seed, classes):
+                pushed = x.clone().requires_grad_()
+                (gradient,) = torch.autograd.grad(-nn.functional.cross_entropy(model(pushed), y), pushed)
+                with torch.no_grad():
+                    view((x - self.size * gradient.sign()).clamp(0, 1))
+                return x
+
+            yield "passing", attempt
+
+    def left(**how):
+        spec = AttackSpec("a", "sound", Passing(how.pop("size", 0.3)), (0.3,), images=40, batch_size=20, **how)
+        return evaluation.robust(evaluate(model, splits, spec, 0)[0]).to_numpy().mean()
+
+    assert left() == 1.0 and left(iterates="any") < 0.5
+    assert left(iterates="any", size=0.6) > left(iterates="any")  # beyond epsilon it does not count
+
+
+def test_what_is_seen_of_a_part_of_the_batch_is_left_to_the_library():
+    model, x = TenClasses(), torch.rand(6, 3, 8, 8)
+    y = model(x).argmax(1)
+    view = View(model, "logits")
+    with view.watching(x, y, "linf") as seen:
+        view(torch.rand(4, 3, 8, 8))
+        assert seen.size.isinf().all()
+        view(torch.full((6, 3, 8, 8), torch.nan))
+        view(torch.full((6, 3, 8, 8), 2.0))  # no image
+        assert seen.size.isinf().all()
+        view((x + 0.5).clamp(0, 1))
+        first = seen.size.clone()
+        view(torch.rand(6, 3, 8, 8))
+    assert view.seen is None and (seen.size <= first).all()
+    found = seen.size.isfinite()
+    assert found.any() and (model(seen.images[found]).argmax(1) != y[found]).all()
+    assert torch.allclose((seen.images - x).flatten(1).abs().amax(1)[found], seen.size[found])
+
+
+def test_attacks_made_for_fpd_go_through_its_parts_and_leave_it_as_it_was():
+    from fpdlib.network.fpd import build
+    from fpdlib.paper.experiments import PROFILES, VARIANTS
+
+    smoke = PROFILES["smoke"]
+    networks = {name: build(VARIANTS[name].spec(smoke), 0).eval().requires_grad_(False) for name in ("F", "F_FD", "ReLU", "F_FD+R")}
+    assert {name: network.parts for name, network in networks.items()} == {
+        "F": ("front", "bare", "restored"), "F_FD": ("bare",), "ReLU": (), "F_FD+R": ("bare", "restored")}  # fmt: skip
+    x = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.2
+    for network in networks.values():  # else the cubic layers overflow before any training
+        for parameter in network.parameters():
+            parameter.mul_(0.5)
+    model = networks["F"]
+    y, before = model(x).argmax(1), model(x)
+    bare = View(model, "bare")(x)
+    with model.without_denoising():
+        assert torch.allclose(bare.argmax(1), model(x).argmax(1)) and not torch.allclose(model(x), before)
+    assert torch.equal(model(x), before)
+    assert torch.allclose(View(model, "front")(x).argmax(1), model.trunk.backbone.forward_head(model.front(x).last).argmax(1))
+    assert View(model, "restored")(x).shape == (4, 10 + 3 * 32 * 32)
+    for name, attempt in MadeForFPD(3).attempts(0.1):
+        images = attempt(View(model, "pre-squeeze").eval(), x, y, seed=0, classes=10)
+        assert (images - x).abs().max() <= 0.1 + 1e-6 and not torch.equal(images, x), name
+        same = attempt(View(networks["ReLU"], "pre-squeeze").eval(), x, y, seed=0, classes=10)
+        assert torch.equal(same, x) == (name != "momentum")  # it has no such part
+    with pytest.raises(FPDError, match="part is 'tail'"):
+        MadeForFPD(3, ("tail",))
+
+
+def test_restoration_error_and_margin_count_alike_whatever_the_errors_scale():
+    loss, y = adapters.RestorationLoss(3), torch.tensor([0, 1])
+    outputs = torch.cat([torch.tensor([[2.0, 0, 0], [0, 1.0, 0]]), torch.full((2, 5), 0.1)], 1)
+    larger = outputs.clone()
+    larger[:, 3:] *= 2
+    assert float(loss(larger, y) - loss(outputs, y)) == pytest.approx(math.log(4), abs=1e-4)
+    assert float(loss(outputs, torch.eye(3)[y])) == pytest.approx(float(loss(outputs, y)))

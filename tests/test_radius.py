@@ -18,7 +18,7 @@ from fpdlib.errors import FPDError
 from fpdlib.network.fpd import build
 from fpdlib.paper.experiments import PROFILES, VARIANTS
 
-SMALL = Radius(fmn_steps=100, iterations=25)
+SMALL = Radius(fmn_steps=100, rounds=((0.9, 30), (0.97, 50)))
 
 
 class Linear(nn.Module):
@@ -98,7 +98,8 @@ def test_more_budget_never_finds_less():
     model, x = Linear(), images(edge=True)
     y = evaluation.predict(model, x)
     weak = replace(SMALL, fmn_steps=5)
-    radii = [search(model, replace(weak, shrink=shrink), x, y).radius for shrink in ((), (0.85,), (0.85, 0.95), (0.85, 0.95, 0.97))]
+    rounds = ((0.85, 25), (0.95, 25), (0.97, 25))
+    radii = [search(model, replace(weak, rounds=rounds[:count]), x, y).radius for count in range(4)]
     for less, more in pairwise(radii):
         assert (more <= less).all()
     assert radii[-1].mean() < radii[0].mean()
@@ -151,10 +152,13 @@ def test_radii_of_a_ladder():
         (2, 0.3, 0.3, False),
     ]
     frame = pd.DataFrame(rows, columns=["index", "eps", "linf", "broken"])
-    assert evaluation.radii(frame).to_dict() == {0: 0.28, 1: 0.09, 2: 1.0}
+    assert evaluation.radii(frame).to_dict() == {0: 0.28, 1: 0.09, 2: np.inf}
+    frame["l2"], frame["adversarial_prediction"] = 2 * frame["linf"], [0, -1, 1, 1, 0, 0]
+    assert evaluation.radii(frame, "l2").to_dict() == {0: 0.56, 1: 0.18, 2: np.inf}
+    assert evaluation.radii(frame, numbers_only=True).to_dict() == {0: np.inf, 1: 0.09, 2: np.inf}
 
 
-@pytest.mark.parametrize("change", [{"norm": "l2"}, {"iterations": 0}, {"shrink": (1.0,)}])
+@pytest.mark.parametrize("change", [{"norm": "l2"}, {"rounds": ((0.9, 0),)}, {"rounds": ((1.0, 5),)}, {"fmn_steps": -1}])
 def test_wrong_radii_are_named(change):
     with pytest.raises(FPDError, match="accepted: norm 'linf'"):
         Radius(**change)
@@ -167,7 +171,7 @@ def test_never_above_autoattack(name, sample):
     smoke = PROFILES["smoke"]
     model = build(VARIANTS[name].spec(smoke), 0)
     training.train(model, VARIANTS[name].recipe(replace(smoke, recipe=smoke.recipe | {"images": 4000})), sample, 0)
-    spec = AttackSpec("r", "sound", Radius(fmn_steps=60, iterations=25), (1.0,), images=30, batch_size=30)
+    spec = AttackSpec("r", "sound", Radius(fmn_steps=50, rounds=((0.9, 30), (0.97, 50))), (1.0,), images=30, batch_size=30)
     frame, _ = evaluation.evaluate(model, sample, spec, 0)
     radii = evaluation.radii(frame)
     standing = radii[radii > 0]

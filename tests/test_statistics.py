@@ -77,3 +77,25 @@ def test_an_average_over_attacks_on_fewer_images():
 @pytest.mark.parametrize(("hits", "n"), [(2, 20), (3, 50), (4, 100), (6, 200)])
 def test_masked_from_these_counts_on(hits, n):
     assert statistics.masked(np.arange(n) < hits) and not statistics.masked(np.arange(n) < hits - 1)
+
+
+def test_the_prediction_interval_is_wider_by_the_seeds():
+    found = statistics.compare(A, B)
+    low, high = found.prediction
+    assert low < found.low and high > found.high
+    assert (high - low) / (found.high - found.low) == pytest.approx(np.sqrt(1 + found.spread / found.variance))
+
+
+def test_holm():
+    assert statistics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert statistics.holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+
+
+def test_the_smallest_difference_that_can_be_found():
+    """A difference of that size is found in four of five simulated comparisons."""
+    draws, found, rounds = np.random.default_rng(1), 0, 400
+    pairs = [(networks(draws, 5, 50, 0.05, 0), networks(draws, 5, 50, 0.05, 0)) for _ in range(50)]
+    size = np.mean([statistics.compare(*pair).smallest for pair in pairs])
+    for _ in range(rounds):
+        found += statistics.compare(networks(draws, 5, 50, 0.05, 0) + size, networks(draws, 5, 50, 0.05, 0)).p < 0.05
+    assert 0.7 < found / rounds < 0.9

@@ -43,7 +43,8 @@ def seeded(generate: Callable, seed: int):
 def pgd(view, x: Tensor, y: Tensor, eps: float, steps: int, step_size: float | None, random_start: bool, seed: int,
         classes: int, norm: str = "linf", loss: nn.Module | None = None, targeted: bool = False,
         decay: float | None = None) -> Tensor:  # fmt: skip
-    """ART's PGD on the labels y (towards them if `targeted`), with momentum if there is a `decay`; the last iterate, within eps of x."""
+    """ART's PGD on the labels y (towards them if `targeted`), with momentum if there is a `decay`; the last iterate, within eps of
+    x."""
     from art.attacks.evasion import ProjectedGradientDescent
 
     attack = ProjectedGradientDescent(
@@ -175,8 +176,8 @@ def fmn(view, x: Tensor, y: Tensor, steps: int) -> Tensor:
 
 def apgd(view, x: Tensor, y: Tensor, eps: Tensor, seed: int, iterations: int, rank: int | None) -> Tensor:
     """One run of AutoAttack's APGD with a radius per image, eps (B,): cross-entropy, or the targeted loss towards the class with the
-    `rank`-th largest logit among the wrong ones, from a random point of the ball. Gives its best adversarial image, or the last that it
-    took for one."""
+    `rank`-th largest logit among the wrong ones, from a random point of the ball. Gives its best adversarial image, or the last
+    that it took for one."""
     from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 
     radius = eps.view(-1, 1, 1, 1)

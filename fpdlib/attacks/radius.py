@@ -61,7 +61,8 @@ class Radius:
     """fmn_steps: of FMN. rounds: (share of the known radius in which a round looks, steps of each of its runs of APGD).
 
     targets: how many of the best wrong classes the targeted loss takes in a round (none if there are fewer than four classes).
-    Each run starts at a random point of the ball: started from what is known, it finds less. `benchmarks/radius_vs_autoattack.py` says how strong the default is.
+    Each run starts at a random point of the ball: started from what is known, it finds less. `benchmarks/radius_vs_autoattack.py`
+    says how strong the default is.
     """
 
     fmn_steps: int = 50

@@ -88,7 +88,7 @@ class View(nn.Module):
             out, said = self._part(x), None
         elif self.outputs in ("pre-squeeze", "logits") and hasattr(self.network, "pre_squeeze"):
             logits = self.network.pre_squeeze(x)
-            said = self.network.squeeze(logits.detach()) if hasattr(self.network, "squeeze") else None
+            said = self.network.squeeze(logits.detach()) if callable(getattr(self.network, "squeeze", None)) else None
             out = bounded_margin(logits) if self.outputs == "pre-squeeze" else logits
         else:
             logits = said = self.network(x)

@@ -8,7 +8,6 @@ from fpdlib.evaluation.outcomes import (
     Rate,
     agreement,
     craft,
-    curve_score,
     evaluate,
     paired,
     radii,
@@ -21,6 +20,6 @@ from fpdlib.evaluation.outcomes import (
 from fpdlib.network.answers import predict
 
 __all__ = [
-    "COLUMNS", "Rate", "agreement", "craft", "curve_score", "evaluate", "paired", "predict", "radii", "rate",
+    "COLUMNS", "Rate", "agreement", "craft", "evaluate", "paired", "predict", "radii", "rate",
     "read_outcome", "robust", "test_order", "train_surrogate",
 ]  # fmt: skip

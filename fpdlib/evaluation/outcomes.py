@@ -264,19 +264,14 @@ def robust(outcome: pd.DataFrame, numbers_only: bool = False) -> pd.DataFrame:
     return table.pivot(index="index", columns="eps", values="robust")
 
 
-def curve_score(outcome: pd.DataFrame, numbers_only: bool = False) -> pd.Series:
-    """Per image, the area under its robustness curve over eps divided by the range: 1 never broken, 0 wrong at once."""
-    table = robust(outcome, numbers_only).astype(float)
-    radii = table.columns.to_numpy(dtype=float)
-    if len(radii) == 1:
-        return table.iloc[:, 0]
-    return pd.Series(np.trapezoid(table.to_numpy(), radii, axis=1) / (radii[-1] - radii[0]), index=table.index)
+def radii(outcome: pd.DataFrame, norm: str = "linf", numbers_only: bool = False) -> pd.Series:
+    """Per image, the size of the smallest perturbation that broke it in an outcome: 0 if misclassified, inf if nothing did.
 
-
-def radii(outcome: pd.DataFrame) -> pd.Series:
-    """Per image, the L-inf norm of what broke it at the smallest epsilon: 0 if misclassified, 1 if nothing did."""
-    rows = outcome[outcome["broken"]].sort_values("eps").drop_duplicates("index").set_index("index")["linf"]
-    return rows.reindex(outcome["index"].unique()).clip(upper=1.0).fillna(1.0).astype(float).sort_index()
+    numbers_only: see `robust`.
+    """
+    broken = outcome["broken"] & (outcome["adversarial_prediction"] != NOT_A_NUMBER) if numbers_only else outcome["broken"]
+    rows = outcome[broken].sort_values("eps").drop_duplicates("index").set_index("index")[norm]
+    return rows.reindex(outcome["index"].unique()).fillna(np.inf).astype(float).sort_index()
 
 
 @dataclass(frozen=True)

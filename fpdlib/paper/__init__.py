@@ -22,7 +22,8 @@ class Paper:
 
     setting: (profile, setting) -> the experiment at that scale. networks: setting -> the variants that it compares. rows: (setting,
     variant) -> the names of the printed rows that it stands for. studies: experiment -> (study, variant, further variants).
-    seeds: (experiment, variant) -> the seeds that it is trained with unless others are asked for. tables: printed table -> settings. claims: a frame, see `published/claims.csv`; read: (claim) -> settings, variants, study.
+    seeds: (experiment, variant) -> the seeds that it is trained with unless others are asked for. tables: printed table ->
+    settings. claims: a frame, see `published/claims.csv`; read: (claim) -> settings, variants, study.
     """
 
     name: str

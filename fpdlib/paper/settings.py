@@ -28,6 +28,7 @@ from fpdlib.paper.experiments import (
 from fpdlib.paper.suites import (
     BACKBONES,
     EPS_SVHN,
+    INF,
     L2_MNIST,
     L2_SIZE,
     L2_SVHN,
@@ -72,21 +73,22 @@ SETTINGS = (
 # What is measured on one seed to describe a network, not to compare methods.
 DESCRIBED = ("sound/l2", "sound-native/linf", "sound-native/l2")
 # Experiments whose committed evidence is older than the released initialisation and is to be computed again.
-EARLIER = {("laptop", name) for name in ("caltech101", "caltech256", "anchor")}
+EARLIER = {("laptop", name) for name in ("table2", "caltech101", "caltech256", "anchor")}
 QUICK_PGD_SVHN = Adversary("pgd", EPS_SVHN, 5, 2 / 256)
-# Clean accuracy that the data set allows, below which a network is undertrained.
-FLOORS = {"svhn": 0.90, "caltech101": 0.50, "caltech256": 0.25}
 
 
 def setting(profile: str | Profile, name: str) -> Profile:
     """One of the paper's experiments at a profile's scale.
 
-    name: 'table1'; 'table2' (MNIST); 'svhn-resnet101', 'svhn-resnet50', 'svhn-resnext50' (Table 4); 'transfer-...' (the same networks as targets of Table 3); 'caltech101'; 'caltech256'; 'beyond' (what
-    the text claims and no table shows); 'families' (five other CNNs); 'anchor' (known answers). Raises FPDError for any other.
-    The profile, never what a disk holds, says whether images are the data set's own or the bundled stand-in's.
+    name: 'table1'; 'table2' (MNIST); 'svhn-resnet101', 'svhn-resnet50', 'svhn-resnext50' (Table 4); 'transfer-...' (the same
+    networks as targets of Table 3); 'caltech101'; 'caltech256'; 'beyond' (what the text claims and no table shows); 'families'
+    (five other CNNs); 'anchor' (known answers). Raises FPDError for any other. The profile, never what a disk holds, says whether
+    images are the data set's own or the bundled stand-in's.
     """
     base = get_profile(profile) if isinstance(profile, str) else profile
     choose("setting", name, SETTINGS)
+    if (base.name, name) in EARLIER:
+        base = replace(base, scale=replace(base.scale, cheap=200, few=50))
     family, _, backbone = name.partition("-")
     builders = {"table1": lambda: base, "anchor": lambda: anchor(base), "beyond": lambda: beyond(base, name),
                 "families": lambda: beyond(base, name), "svhn": lambda: svhn(base, backbone),
@@ -94,7 +96,7 @@ def setting(profile: str | Profile, name: str) -> Profile:
                 "caltech101": lambda: caltech(base, name), "caltech256": lambda: caltech(base, name),
                 "table2": lambda: replace(base, once=DESCRIBED, attacks=suite(
                     tuple(PUBLISHED), 0.3, L2_MNIST * base.network.image_size / L2_SIZE, base.scale,
-                    surrogates=("table2/ReLU", "table2/F")))}  # fmt: skip
+                    surrogates=("table2/ReLU", "table2/F"), parts=True))}  # fmt: skip
     made = builders[family]()
     count = DATASETS[made.dataset].test
     attacks = {key: replace(spec, images=min(spec.images, count)) for key, spec in made.attacks.items()}
@@ -103,14 +105,17 @@ def setting(profile: str | Profile, name: str) -> Profile:
 
 
 def earlier(here: Profile) -> Profile:
-    """An experiment as its committed evidence has it, which was computed before the initialisation of the released code was known, and
-    before any iterate of an attack counted."""
-    attacks = {key: replace(spec, iterates="returned") for key, spec in here.attacks.items() if spec.name != "radius"}
-    for key, spec in attacks.items():
-        if key.startswith("sound"):
-            attacks[key] = replace(spec, method=sound(spec.norm, spec.eps[-1], here.scale, made_for_fpd=False))
+    """An experiment as its committed evidence has it, which was computed before the initialisation of the released code was known,
+    before any iterate of an attack counted, and with the L2 radius of 64-pixel images."""
+    attacks = {}
+    for key, spec in here.attacks.items():
+        if spec.name != "radius" and not key.startswith("made/"):
+            eps = (L2_MNIST,) if here.setting == "table2" and spec.norm == "l2" and spec.eps != INF else spec.eps
+            method = sound(spec.norm, eps[-1], here.scale, made_for_fpd=False) if key.startswith("sound") else spec.method
+            attacks[key] = replace(spec, eps=eps, method=method, iterates="returned")
     start = {} if isinstance(here.network, AnchorSpec) else {"initialisation": "pytorch"}
-    return replace(here, attacks=attacks, network=replace(here.network, **start), overflow="broken")
+    return replace(here, attacks=attacks, network=replace(here.network, **start), overflow="broken", once=(),
+                   diagnosis=replace(here.diagnosis, overflow="broken"))  # fmt: skip
 
 
 def anchor(base: Profile) -> Profile:
@@ -146,8 +151,7 @@ def caltech(base: Profile, name: str) -> Profile:
     small = base.name not in ("paper-short", "paper")
     real = not small or (base.name, name) == ("laptop", "caltech101")
     network = replace(SMALL if small else RESNET101, image_size={"laptop": 64}.get(base.name, 32 if small else 224))
-    scale = replace(base.scale, cheap=200) if base.name == "laptop" else base.scale  # PGD alone is cheap
-    return elsewhere(base, name if real else "caltech101-sample", network, caltech_suite(scale, name == "caltech256"))
+    return elsewhere(base, name if real else "caltech101-sample", network, caltech_suite(base.scale, name == "caltech256"))
 
 
 def elsewhere(base: Profile, dataset: str, network: NetworkSpec, attacks: dict[str, AttackSpec]) -> Profile:
@@ -156,7 +160,7 @@ def elsewhere(base: Profile, dataset: str, network: NetworkSpec, attacks: dict[s
     return replace(
         base, dataset=dataset, attacks=attacks, recipe=recipes(base.name, family), hardening=hardening(base.name),
         network=replace(network, num_classes=DATASETS[dataset].classes, initialisation=base.network.initialisation),
-        adversaries={"pgd": QUICK_PGD_SVHN if base.name != "paper" else PAPER_PGD_SVHN}, clean_floor=FLOORS[family],
+        adversaries={"pgd": QUICK_PGD_SVHN if base.name != "paper" else PAPER_PGD_SVHN},
     )  # fmt: skip
 
 
@@ -202,7 +206,8 @@ def seeds_of(here: Profile, variant: str) -> tuple[int, ...]:
     rows = {row.variants[0] for row in TABLE1}
     if here.setting == "table1":
         return here.seeds if variant in HEADLINE else here.seeds[:3] if variant in rows else here.seeds[:1]
-    return here.seeds[:3] if here.setting in ("table2", "caltech101", "anchor") else here.seeds[:1]
+    three = {"table2", "caltech101", "anchor"} - {name for profile, name in EARLIER if profile == here.name and name != "anchor"}
+    return here.seeds[:3] if here.setting in three else here.seeds[:1]
 
 
 # What the command line and notebooks call a part of the plan -> its settings.
@@ -248,6 +253,8 @@ def read_by(claim: pd.Series) -> tuple[tuple[str, ...], tuple[str, ...], str]:
     if test == "exploration":
         pairs = explored(claim["better"]).pairs
         return ("table1",), tuple(dict.fromkeys(one for pair in pairs for one in pair)), ""
+    if test == "masked":
+        return (name,), (NETWORKS[claim["better"]],), ""
     if not name or test == "less":
         return (), (), ""
     if test == "restoration":

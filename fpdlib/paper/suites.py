@@ -7,7 +7,7 @@ Tables 2 and 4 name seven and five attacks, Table 3 transfers them; each in `pub
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from fpdlib.attacks.methods import ART, ART010, FGSM, FGSM_L2, PGD, AutoAttack, Chain, Foolbox, MadeForFPD, Method, TargetedMargin
 from fpdlib.attacks.radius import Radius
@@ -63,7 +63,7 @@ class Scale:
     queries: int = 5000
     iterations: int = 100
     study: int = 1000
-    radius: Radius = Radius()
+    radius: Radius = field(default_factory=Radius)
     few: int = 100
 
 
@@ -113,11 +113,11 @@ def table1_suite(images: int, sound_images: int, batch_size: int, scale: Scale, 
 
 
 def suite(columns: tuple[str, ...], linf: float, l2: float, scale: Scale, pgd: Method | None = None,
-          natives: bool = True, surrogates: tuple[str, ...] = ()) -> dict[str, AttackSpec]:  # fmt: skip
+          natives: bool = True, surrogates: tuple[str, ...] = (), parts: bool = False) -> dict[str, AttackSpec]:  # fmt: skip
     """The attacks of a table: its columns under `published` (also on the first 100 images) and `current`, and `sound`.
 
     C&W-L2 and DeepFool have no radius in either of the first two, as in the release. surrogates: networks whose adversarial
-    examples are transferred, 'setting/network'.
+    examples are transferred, 'setting/network'. parts: each attack made for FPD also alone, to see what it finds.
     """
     attacks: dict[str, AttackSpec] = {}
     images = {"linf-cw": scale.costly, "l2-cw": scale.costly, "l2-deepfool": scale.costly}
@@ -147,6 +147,8 @@ def suite(columns: tuple[str, ...], linf: float, l2: float, scale: Scale, pgd: M
         spec = AttackSpec(f"from-{source.replace('/', '-')}", "sound", PGD(((scale.steps, linf / 10, 1),)), (linf,),
                           surrogate=source, images=scale.sound, batch_size=min(scale.batch, 100))  # fmt: skip
         attacks[f"transfer/{source}"] = spec
+    for part in MadeForFPD().parts if parts else ():
+        attacks[f"made/{part}"] = replace(attacks["sound/linf"], name=f"made-{part}", method=MadeForFPD(scale.steps, (part,)))
     return attacks
 
 

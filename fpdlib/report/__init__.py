@@ -5,9 +5,9 @@ May import: everything below. Nothing here computes a result: all are functions 
 
 from fpdlib.report.explorations import comparisons, finding, verdict_table
 from fpdlib.report.figures import curve_points, plot_curves, plot_training
-from fpdlib.report.tables import caption, notes, protocol_table, readable, table1
+from fpdlib.report.tables import caption, notes, readable, table1
 
 __all__ = [
-    "caption", "comparisons", "curve_points", "finding", "notes", "plot_curves", "plot_training", "protocol_table", "readable",
+    "caption", "comparisons", "curve_points", "finding", "notes", "plot_curves", "plot_training", "readable",
     "table1", "verdict_table",
 ]  # fmt: skip

@@ -16,8 +16,8 @@ from fpdlib import statistics
 from fpdlib.errors import NotComputed
 from fpdlib.paper import published
 from fpdlib.report import verdicts
-from fpdlib.report.measures import FEW, clean
-from fpdlib.report.verdicts import GAIN, NOT_TESTED, PROTOCOLS, Verdict, variant
+from fpdlib.report.measures import FEW, undertrained
+from fpdlib.report.verdicts import NOT_TESTED, PROTOCOLS, Verdict, variant
 from fpdlib.results.evidence import Evidence
 
 
@@ -35,32 +35,35 @@ def compared(claim: pd.Series) -> tuple[str, ...]:
     return tuple(name for name in (claim["better"], claim["worse"]) if name)
 
 
-def gain(claim: pd.Series) -> float:
-    """The bound of a claimed gain: half of the number that the paper gives, or GAIN."""
-    return float(claim["printed"]) / 2 if claim["printed"] else GAIN
+def printed(claim: pd.Series) -> float:
+    """The size that the paper states, in points, or nan."""
+    return float(claim["printed"]) if claim["printed"] else float("nan")
 
 
 TESTS = {
-    "gain": Test(lambda e, c, p: verdicts.order(e, c["better"], c["worse"], c["where"], p, gain(c)), True, compared),
-    "order": Test(lambda e, c, p: verdicts.order(e, c["better"], c["worse"], c["where"], p), True, compared),
-    "table1": Test(lambda e, c, p: verdicts.table1_pair(e, c["better"], c["worse"], c["where"], p), True),
+    "order": Test(lambda e, c, p: verdicts.order(e, c["better"], c["worse"], c["where"], p, printed(c)), True, compared),
+    "table1": Test(lambda e, c, p: verdicts.table1_pair(e, c["better"], c["worse"], c["where"], p, printed(c)), True),
     "exploration": Test(lambda e, c, p: verdicts.exploration(e, c["better"], p), True),
     "families": Test(lambda e, c, p: verdicts.families(e, p), True),
-    "clean": Test(lambda e, c, p: verdicts.clean_accuracy(e, c["better"], c["worse"]), trained=compared),
+    "clean": Test(lambda e, c, p: verdicts.clean_accuracy(e, c["better"], c["worse"])),
     "cost": Test(lambda e, c, p: verdicts.training_cost(c["better"], c["worse"])),
     "masking": Test(lambda e, c, p: verdicts.masking(e, c["better"], c["worse"]), trained=compared),
-    "time": Test(lambda e, c, p: verdicts.attack_cost(e, c["better"], c["worse"], "multiply-accumulates"), trained=compared),
-    "time-per-cost": Test(lambda e, c, p: verdicts.attack_cost(e, c["better"], c["worse"], "passes"), trained=compared),
+    "fails": Test(lambda e, c, p: verdicts.attacks_fail(e, c["better"]), trained=compared),
+    "time": Test(lambda e, c, p: verdicts.attack_cost(e, c["better"], c["worse"]), trained=compared),
     "between-attacks": Test(lambda e, c, p: verdicts.between_attacks(e, c["where"], c["better"], c["worse"]),
                             trained=lambda c: (c["where"],)),
     "restoration": Test(lambda e, c, p: verdicts.restored(e, c["better"], c["worse"]), trained=lambda c: ("F",)),
+    "accurate": Test(lambda e, c, p: verdicts.more_accurate(e, c["better"], c["worse"]), trained=compared),
     "smoothness": Test(lambda e, c, p: verdicts.smoother(e, c["better"], c["worse"]), trained=compared),
     "neighbourhood": Test(lambda e, c, p: verdicts.stable(e, c["better"], c["worse"]), trained=compared),
     "less": Test(lambda e, c, p: verdicts.less(e.profile, c["better"], c["worse"], c["where"])),
     "filter": Test(lambda e, c, p: verdicts.filtered(e, c["better"]), trained=compared),
     "theorem": Test(lambda e, c, p: verdicts.theorem_holds()),
     "lipschitz": Test(lambda e, c, p: verdicts.lipschitz()),
-    "arithmetic": Test(lambda e, c, p: verdicts.arithmetic(c["where"], c["better"], c["worse"], float(c["printed"]))),
+    "squeezed": Test(lambda e, c, p: verdicts.squeezed()),
+    "arithmetic": Test(lambda e, c, p: verdicts.arithmetic(c["where"], c["better"], c["worse"], c["printed"])),
+    "printed-clean": Test(lambda e, c, p: verdicts.printed_clean(c["where"], c["better"], c["worse"])),
+    "untested": Test(lambda e, c, p: Verdict(NOT_TESTED, reason=c["where"])),
 }  # fmt: skip
 
 
@@ -72,7 +75,7 @@ def judge(claim: pd.Series, evidence: Evidence, protocol: str) -> Verdict:
         if claim["setting"] and here.profile.stand_in:
             return Verdict(NOT_TESTED, reason=f"stand-in data ({here.profile.dataset})")
         found = test.run(here, claim, protocol)
-        weak = [name for name in test.trained(claim) if clean(here, variant(name))["undertrained"]]
+        weak = [name for name in test.trained(claim) if undertrained(here, variant(name))]
     except NotComputed:
         return Verdict(NOT_TESTED, reason=f"not computed in this profile ({claim['setting']})")
     if weak and found.verdict != NOT_TESTED:
@@ -110,10 +113,12 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _cell(line: pd.Series) -> str:
-    text = f"**{line['verdict']}**"
+    text = f"**{line['verdict']}{', weaker than claimed' if line['weaker'] else ''}**"
     if np.isfinite(line["effect"]):
         interval = "" if line["low"] == line["high"] else f" [{line['low']:.3g}, {line['high']:.3g}]"
         text += f" {line['effect']:+.3g}{interval} {line['unit']}"
         text += f", n={line['n']}" if line["n"] > 1 else ""
         text += f", {line['seeds']} seed{'s' if line['seeds'] > 1 else ''}" if line["seeds"] else ""
+    if np.isfinite(line["size"]):
+        text += f"; {line['size']:.2g} [{line['size_low']:.2g}, {line['size_high']:.2g}] times the paper's"
     return text + (f" ({line['reason']})" if line["reason"] else "")

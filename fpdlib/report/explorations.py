@@ -7,7 +7,7 @@ import pandas as pd
 
 from fpdlib.errors import NotComputed
 from fpdlib.paper import experiments, published
-from fpdlib.paper.experiments import EXPLORATIONS, TABLE1, Exploration
+from fpdlib.paper.experiments import EXPLORATIONS, HEADLINES, TABLE1, Exploration
 from fpdlib.report.measures import combine, compare
 from fpdlib.report.verdicts import NOT_TESTED, PROTOCOLS, TABLE1_MEASURES
 from fpdlib.results.evidence import Evidence
@@ -15,8 +15,8 @@ from fpdlib.results.evidence import Evidence
 MEASURES = {
     "white-box": "white-box, published protocol",
     "transfer-oracle": "transfer, published protocol",
-    "sound-pgd": "worst case per image over sound-pgd, the ladder and the published attacks",
-    "curve": "area under the robustness curve (sound-pgd)",
+    "worst": "worst case per image over every attack, at the paper's epsilon",
+    "radius": "area under the robustness curve up to the paper's epsilon, from the radius of each image",
 }
 
 
@@ -25,7 +25,7 @@ def comparisons(evidence: Evidence, exploration: Exploration) -> pd.DataFrame:
     lines = []
     for reading, pairs in (("main", exploration.pairs), ("other", exploration.readings)):
         for better, worse in pairs:
-            if evidence.seeds(better, worse):
+            if evidence.seeds(better) and evidence.seeds(worse):
                 lines += [{"section": exploration.section, "reading": reading, **compare(evidence, better, worse, attack)}
                           for attack in MEASURES]  # fmt: skip
     if not lines:
@@ -42,8 +42,8 @@ def verdict_table(evidence: Evidence, explorations=EXPLORATIONS) -> pd.DataFrame
         line = {"exploration": exploration.section, "claim": exploration.claim}
         for attack in MEASURES:
             line[attack] = combine(list(main.loc[main["measure"] == attack, "verdict"]))
-        other = pairs[(pairs["reading"] == "other") & (pairs["measure"] == "curve")]
-        line["curve, other reading"] = combine(list(other["verdict"])) if len(other) else "-"
+        other = pairs[(pairs["reading"] == "other") & (pairs["measure"] == "radius")]
+        line["radius, other reading"] = combine(list(other["verdict"])) if len(other) else "-"
         lines.append(line)
     return pd.DataFrame(lines)
 
@@ -55,11 +55,12 @@ def finding(evidence: Evidence, section: str) -> str:
     lines = [f"**The paper's claim:** {exploration.claim}.", ""]
     for (reading, better, worse), group in pairs.groupby(["reading", "better", "worse"], sort=False):
         by = group.set_index("measure")
-        curve = by.loc["curve"]
+        curve = by.loc["radius"]
         order = "more" if curve["difference"] > 0 else "less"
         text = (
             f"- {'' if reading == 'main' else '(other reading) '}**{better}** is {abs(curve['difference']):.1f} points "
-            f"{order} robust than **{worse}** on the curve [{curve['low']:.1f}, {curve['high']:.1f}], p = {curve['p']:.2g}, "
+            f"{order} robust than **{worse}** by the area under the robustness curve [{curve['low']:.1f}, "
+            f"{curve['high']:.1f}], p = {curve['p']:.2g}, "
             f"n = {curve['n']}: *{curve['verdict']}*{_because(curve)}."
         )
         for attack, words in (("white-box", "white-box"), ("transfer-oracle", "transfer")):
@@ -89,9 +90,8 @@ def order(evidence: Evidence) -> pd.DataFrame:
             paper = [np.mean([published_accuracy(name, attack) for attack in ("white-box", "black-box")]) for name in names]
             line = {"exploration": exploration.section, "better": names[0], "worse": names[1], "paper": paper[0] - paper[1]}
             for protocol in PROTOCOLS:
-                here = evidence.at("protocols") if protocol == "current" else evidence
                 try:
-                    found = compare(here, better, worse, TABLE1_MEASURES[protocol])
+                    found = compare(evidence, better, worse, TABLE1_MEASURES[protocol])
                 except NotComputed:
                     found = {"verdict": NOT_TESTED, "reason": "not computed"}
                 keys = ("difference", "low", "high", "n", "seeds", "verdict", "reason")
@@ -104,18 +104,59 @@ def published_accuracy(row: str, attack: str) -> float:
     return published.value(1, row, attack, next(r.section for r in TABLE1 if r.name == row))
 
 
+def headlines(evidence: Evidence) -> pd.DataFrame:
+    """The headline claims: the paper's size as printed, ours under the one measure fixed for each with its interval and p
+    (Holm-adjusted among them), the smallest difference it can find, and the same pair as published; points."""
+    lines = []
+    for line in HEADLINES:
+        protocol = "published" if line.measure.startswith("transfer") else "sound"
+        shown = {"claim": line.claim, "better": line.better, "worse": line.worse, "setting": line.setting, "measure": line.measure,
+                 "protocol": protocol}  # fmt: skip
+        try:
+            found = compare(evidence.at(line.setting), line.better, line.worse, line.measure)
+        except NotComputed:
+            found = {"verdict": NOT_TESTED, "reason": "not computed"}
+        keys = ("difference", "low", "high", "p", "p_adjusted", "smallest", "n", "seeds", "verdict", "reason")
+        shown |= {key: found.get(key, np.nan) for key in keys}
+        try:
+            beside = compare(evidence.at(line.setting), line.better, line.worse, "average")
+            shown |= {f"published {key}": beside[key] for key in ("difference", "low", "high", "verdict")}
+        except (NotComputed, KeyError):
+            shown |= {"published verdict": NOT_TESTED}
+        lines.append(shown)
+    return pd.DataFrame(lines)
+
+
+def narrow_headlines(frame: pd.DataFrame) -> pd.DataFrame:
+    """`headlines` as words, for a page."""
+
+    def said(line: pd.Series, before: str = "") -> str:
+        if not np.isfinite(line.get(f"{before}difference", np.nan)):
+            return "-"
+        return f"{line[f'{before}difference']:+.1f} [{line[f'{before}low']:.1f}, {line[f'{before}high']:.1f}]"
+
+    return pd.DataFrame({
+        "the paper says": frame["claim"],
+        "ours, points": [said(line) for _, line in frame.iterrows()],
+        "can find": ["-" if np.isnan(v) else f"{v:.1f}" for v in frame["smallest"].astype(float)],
+        "verdict": frame["verdict"],
+        "as published": [said(line, "published ") for _, line in frame.iterrows()],
+    })  # fmt: skip
+
+
 def scale(evidence: Evidence, brief: bool = False) -> str:
     """On what the explorations were measured, as a caption; brief: as the title of a figure."""
     profile = evidence.profile
     seeds = ", ".join(map(str, evidence.planned_seeds))
-    counts = " and ".join(str(n) for n in sorted({profile.attacks[key].images for key in ("white-box", "curve")}))
+    counts = " and ".join(str(n) for n in sorted({profile.attacks[key].images for key in ("white-box", "radius")}))
     first = f"profile {profile.name}, {profile.network.backbone} family at {profile.network.image_size} pixels, {profile.dataset}"
     if brief:
         return f"{first}, seeds {seeds}"
     return (
         f"{first[0].upper()}{first[1:]}, seeds {seeds} (some networks fewer), n = {counts} test images, L-inf eps 0.3; "
         "*published*: the paper's average of white-box and transfer; *current*: PGD as today's ART runs it; *sound*: area under "
-        "the PGD curve. Verdicts rest on 95 % intervals over seeds and images, three seeds or more of each; numbers are in the CSV."
+        "the robustness curve, from the radius of each image. "
+        "Verdicts rest on 95 % intervals over seeds and images, three seeds or more of each; numbers are in the CSV."
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from fpdlib import evaluation
-from fpdlib.report.measures import clean, masked
+from fpdlib.report.measures import by_seed, reach, undertrained
 from fpdlib.report.verdicts import NOT_TESTED
 from fpdlib.results.evidence import Evidence
 
@@ -16,38 +16,33 @@ COLOURS = {"holds": "#1a7f37", "does not hold": "#cf222e", "not decided": "#6e77
 PANELS = {
     "published": "as published\naverage of white-box and transfer",
     "current": "today's library\nPGD at the paper's epsilon",
-    "sound": "sound\narea under the PGD curve",
+    "sound": "sound\narea under the robustness curve",
 }
 
 
-def curve_points(evidence: Evidence, name: str) -> pd.DataFrame:
-    """Robust accuracy per eps in percent: mean over seeds, Wilson 95 % interval, eps in pixel units."""
-    shares = [evaluation.robust(evidence.outcome(name, "curve", seed)) for seed in evidence.seeds(name)]
-    mean, n = sum(table.mean() for table in shares) / len(shares), len(shares[0])
-    rates = [evaluation.rate(np.arange(n) < round(value * n)) for value in mean]
-    return pd.DataFrame({"eps": mean.index.astype(float).round(4), "accuracy": 100 * mean.to_numpy(),
+def curve_points(evidence: Evidence, name: str, measure: str = "radius", points: int = 61) -> pd.DataFrame:
+    """Robust accuracy per eps in percent, from the radius of each image: mean over seeds, Wilson 95 % interval, eps in pixel
+    units."""
+    radii, top = by_seed(evidence, name, measure), reach(evidence, measure)
+    steps = np.linspace(0, 1, points)
+    mean = [float((radii > step).to_numpy().mean()) for step in steps]
+    rates = [evaluation.rate(np.arange(len(radii)) < round(value * len(radii))) for value in mean]
+    return pd.DataFrame({"eps": (steps * top).round(4), "accuracy": [100 * value for value in mean],
                          "low": [100 * r.low for r in rates], "high": [100 * r.high for r in rates]})  # fmt: skip
 
 
-def caveats(evidence: Evidence, name: str) -> list[str]:
-    """Why a network's curve does not speak for itself: 'undertrained', 'masked'."""
-    tests = {"undertrained": clean(evidence, name)["undertrained"], "masked": masked(evidence, name)}
-    return [word for word, applies in tests.items() if applies]
-
-
-def plot_curves(evidence: Evidence, names, title: str = "") -> plt.Figure:
-    """Robust accuracy over epsilon, one line a network that is there, with its Wilson band; epsilon on a square-root scale.
-
-    Dashed and named so: a network that is undertrained, and one whose gradients are masked, whose curve is an upper bound.
-    """
+def plot_curves(evidence: Evidence, names, title: str = "", measure: str = "radius") -> plt.Figure:
+    """Robust accuracy over epsilon, one line a network that is there, with its Wilson band; epsilon on a square-root scale. Dashed
+    and named so: a network that is undertrained."""
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
     axes.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
     for name in (name for name in names if evidence.seeds(name)):
-        points, weak = curve_points(evidence, name), caveats(evidence, name)
-        label = f"{name} ({', '.join(weak)})" if weak else name
-        (line,) = axes.plot(points["eps"], points["accuracy"], "--" if weak else "-", marker=".", label=label)
+        points, weak = curve_points(evidence, name, measure), undertrained(evidence, name)
+        label = f"{name} (undertrained)" if weak else name
+        (line,) = axes.plot(points["eps"], points["accuracy"], "--" if weak else "-", label=label)
         axes.fill_between(points["eps"], points["low"], points["high"], color=line.get_color(), alpha=0.12, lw=0)
-        axes.set_xticks(points["eps"], [f"{e:g}" for e in points["eps"]], fontsize=8)
+        ticks = reach(evidence, measure) * np.array([0, 0.03, 0.1, 0.2, 0.33, 0.5, 0.75, 1])
+        axes.set_xticks(ticks, [f"{e:.2g}" for e in ticks], fontsize=8)
         axes.legend(fontsize=8)
     axes.set(xlabel="epsilon (L-inf, pixel units)", ylabel="robust accuracy (%)", ylim=(-2, 102), title=title)
     axes.grid(alpha=0.3)
@@ -80,6 +75,32 @@ def plot_matrix(wide: pd.DataFrame) -> plt.Figure:
         colour = "white" if number < 60 else "black"
         axes.text(column, row, f"{number:.0f}", ha="center", va="center", fontsize=7, color=colour)
     figure.colorbar(image, label="accuracy (%)")
+    return figure
+
+
+def plot_headlines(frame: pd.DataFrame, title: str = "") -> plt.Figure:
+    """`explorations.headlines`: ours with its interval; right of 0 the paper's order. Grey band: differences that are too small for
+    it to find."""
+    figure, axes = plt.subplots(figsize=(9, 4.4), layout="constrained")
+    axes.set_xscale("symlog", linthresh=2)
+    for height, line in frame.iterrows():
+        colour = COLOURS[line["verdict"]]
+        axes.barh(height, 2 * line["smallest"], left=-line["smallest"], height=0.8, color="#eaeef2", zorder=0)
+        axes.plot([line["low"], line["high"]], [height, height], color=colour, lw=2)
+        axes.plot(line["difference"], height, MARKERS[line["verdict"]], color=colour, ms=8)
+    axes.axvline(0, color="black", lw=0.8)
+    axes.set_yticks(range(len(frame)), frame["claim"] + "  (" + frame["better"].replace("ReLU", "O") + " > "
+                    + frame["worse"].replace("ReLU", "O") + ")")  # fmt: skip
+    axes.invert_yaxis()
+    ticks = [-100, -30, -10, -3, -1, 0, 1, 3, 10, 30, 100]
+    axes.set_xticks(ticks, map(str, ticks))
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_xlabel("points, axis logarithmic beyond 2; right of 0 the paper's order, left of 0 the opposite")
+    handles = [plt.Line2D([], [], marker=MARKERS[word], ms=7, color=colour, label=word)
+               for word, colour in COLOURS.items() if word in set(frame["verdict"])]  # fmt: skip
+    handles.append(plt.Rectangle((0, 0), 1, 1, color="#eaeef2", label="too small to be found (80 % power)"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+    figure.suptitle(title, fontsize=11)
     return figure
 
 

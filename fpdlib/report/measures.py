@@ -1,4 +1,4 @@
-"""From per-example outcomes to measurements and decided comparisons: scores, means over seeds, paired tests (in percent)."""
+"""From per-example outcomes to measurements and decided comparisons: scores, means over seeds, tests (in percent)."""
 
 from __future__ import annotations
 
@@ -6,79 +6,182 @@ import numpy as np
 import pandas as pd
 
 from fpdlib import evaluation, statistics
+from fpdlib.errors import NotComputed
+from fpdlib.paper.experiments import FAMILIES, HEADLINES, VARIANTS
 from fpdlib.results.evidence import Evidence
 
 SIGNIFICANCE = 0.05
 FEW = f"fewer than {statistics.SEEDS} seeds"
-# Points of curve area. APGD leaves up to 8.4 points less than the ladder at a rung (benchmarks/ladder_vs_autoattack.py); the
-# rungs from 0.03 to 0.07, where networks fall, hold a fifth of the area. A smaller difference may be the ladder's own error.
-LADDER_ERROR = 2.0
-WHITE_BOX = ("white-box", "sound-pgd")  # Table 1's published point and its worst case
+WITHIN = 1 + 1e-5  # of a float32 epsilon
+FLOOR = 0.05  # of clean accuracy below the plain network's of the same budget, from which on a network is undertrained
+FAILED = 0.9  # of the clean accuracy: what an attack that fails leaves
 
 
-def scores(evidence: Evidence, name: str, attack: str, seed: int, numbers_only: bool = False) -> pd.Series:
+def parts(evidence: Evidence, name: str, measure: str, seed: int) -> tuple[str, ...]:
+    """The attacks whose outcomes a measure of a network rests on.
+
+    `average`: Table 1's last column, the mean of white-box and transfer. `worst...` and `radius...`: every attack that is planned
+    in the norm and space of the suite's sound one. Any other: itself.
+    """
+    if measure == "average":
+        return "white-box", "transfer-oracle"
+    if not measure.startswith(("worst", "radius")):
+        return (measure,)
+    suite, base = evidence.profile.attacks, measure.replace("worst", "sound", 1)
+    like = suite[base]
+    alike = (key for key, spec in suite.items() if (spec.norm, spec.space) == (like.norm, like.space))
+    return (base, *(key for key in alike if key != base and evidence.planned(name, key, seed)))
+
+
+def scores(evidence: Evidence, name: str, measure: str, seed: int, numbers_only: bool = False) -> pd.Series:
     """`score`, remembered: every table, claim and figure asks for the same ones."""
-    known, which = vars(evidence).setdefault("scores", {}), (name, attack, seed, numbers_only)
+    known, which = vars(evidence).setdefault("scores", {}), (name, measure, seed, numbers_only)
     if which not in known:
         known[which] = score(evidence, *which)
     return known[which]
 
 
-def score(evidence: Evidence, name: str, attack: str, seed: int, numbers_only: bool) -> pd.Series:
-    """Per image: robust or not at the attack's epsilon; for a ladder, the area under the robustness curve.
+def score(evidence: Evidence, name: str, measure: str, seed: int, numbers_only: bool) -> pd.Series:
+    """Per image: robust or not under an attack, 1.0 or 0.0; of `average` their mean.
 
-    `average` is Table 1's last column, the mean of white-box and transfer.
-    `sound-pgd` (Table 1) and `worst/linf`, `worst/l2`, `worst-native/...` (the other tables) count an image as robust only
-    if no attack of that norm and space broke it at that epsilon or below: a wide ball with a rugged loss can hide from one
-    attack what a smaller radius, a weaker attack or a transfer finds. Their images are those of the sound attack.
+    `worst...`: robust only if nothing that any attack of that norm and space found lies within its epsilon. `radius...`: the
+    distance of the nearest find, as a share of the paper's epsilon and at most 1, so that the mean is the area under the
+    robustness curve from 0 to that epsilon. The images are those of the sound or radius attack.
     numbers_only: breaks that rest on an output which is not a number do not count (see `evaluation.robust`).
     """
-    suite = evidence.profile.attacks
-    if attack == "average":
-        return sum(scores(evidence, name, part, seed, numbers_only) for part in ("white-box", "transfer-oracle")) / 2
-    if attack != "sound-pgd" and not attack.startswith("worst"):
-        return evaluation.curve_score(evidence.outcome(name, attack, seed), numbers_only).astype(float)
-    base = attack.replace("worst", "sound", 1)
-    like = suite[base]
-    same = [key for key, spec in suite.items() if attack == "sound-pgd"
-            or ((spec.norm, spec.space) == (like.norm, like.space) and spec.eps[-1] <= like.eps[-1])]  # fmt: skip
-    standing = evaluation.robust(evidence.outcome(name, base, seed), numbers_only).iloc[:, -1].copy()
-    for other in same:
-        hits = evaluation.robust(evidence.outcome(name, other, seed), numbers_only).iloc[:, -1]
-        standing.loc[hits.index[~hits].intersection(standing.index)] = False
-    return standing.astype(float)
+    attacks, suite = parts(evidence, name, measure, seed), evidence.profile.attacks
+    if measure == "average":
+        return sum(scores(evidence, name, part, seed, numbers_only) for part in attacks) / 2
+    if attacks == (measure,) and not measure.startswith("radius"):
+        return evaluation.robust(evidence.outcome(name, measure, seed), numbers_only).iloc[:, -1].astype(float)
+    spec = suite[attacks[0]]
+    finds = [evaluation.radii(evidence.outcome(name, attack, seed), spec.norm, numbers_only) for attack in attacks]
+    nearest = pd.concat(finds, axis=1).reindex(finds[0].index).min(axis=1)
+    if measure.startswith("worst"):
+        return (nearest > spec.eps[-1] * WITHIN).astype(float)
+    return nearest.clip(upper=reach(evidence, measure)) / reach(evidence, measure)
 
 
-def measurement(evidence: Evidence, name: str, attack: str, seeds: list[int] | None = None) -> dict:
+def reach(evidence: Evidence, measure: str = "radius") -> float:
+    """The epsilon up to which radii count: that of the suite's sound attack."""
+    return evidence.profile.attacks[measure.replace("radius", "sound", 1)].eps[-1]
+
+
+def seeds_of(evidence: Evidence, name: str, measure: str) -> list[int]:
+    """The seeds that have what a measure needs. Raises NotComputed if none has."""
+    if measure.startswith(("worst", "radius")) and measure.replace("worst", "sound", 1) not in evidence.profile.attacks:
+        raise NotComputed(f"{evidence.setting} has no {measure}")
+    found = [
+        seed for seed in evidence.planned_seeds if evidence.seeds(name, attacks=parts(evidence, name, measure, seed)).count(seed)
+    ]
+    if not found:
+        evidence.complete(name, attacks=parts(evidence, name, measure, evidence.planned_seeds[0]))  # says what is missing
+    return found
+
+
+def by_seed(evidence: Evidence, name: str, measure: str, seeds: list[int] | None = None) -> pd.DataFrame:
+    """Scores (images, seeds) of a network; seeds: all that are there. NotComputed if none is."""
+    seeds = seeds or seeds_of(evidence, name, measure)
+    return pd.concat({seed: scores(evidence, name, measure, seed) for seed in seeds}, axis=1, join="inner")
+
+
+def measurement(evidence: Evidence, name: str, measure: str, seeds: list[int] | None = None) -> dict:
     """Mean over seeds in percent, Wilson 95 % interval at n images (of the mean), and the range over seeds.
 
     `nan`: how much of what is missing to 100 % rests on outputs that are not numbers alone, in percent: for a 0/1 score the share
-    of broken images that no attack broke otherwise. nan where nothing is broken. Raises NotComputed if no seed is there.
+    of broken images that no attack broke otherwise. nan where nothing is broken. `masked`: see there. Raises NotComputed if no
+    seed is there.
     """
-    seeds = seeds or evidence.complete(name)
-    per_seed = [scores(evidence, name, attack, seed) for seed in seeds]
+    seeds = seeds or seeds_of(evidence, name, measure)
+    per_seed = [scores(evidence, name, measure, seed) for seed in seeds]
     values = [float(s.mean()) for s in per_seed]
     mean, n = float(np.mean(values)), len(per_seed[0])
     interval = evaluation.rate(np.arange(n) < round(mean * n))
-    otherwise = np.mean([scores(evidence, name, attack, seed, numbers_only=True).mean() for seed in seeds])
+    otherwise = np.mean([scores(evidence, name, measure, seed, numbers_only=True).mean() for seed in seeds])
     return {
         "value": 100 * mean, "n": n, "low": 100 * interval.low, "high": 100 * interval.high,
         "nan": 100 * float(otherwise - mean) / (1 - mean) if mean < 1 else float("nan"),
-        "seeds": len(seeds), "seed_min": 100 * min(values), "seed_max": 100 * max(values),
+        "seeds": len(seeds), "seed_min": 100 * min(values), "seed_max": 100 * max(values), "masked": masked(evidence, name, measure),
     }  # fmt: skip
 
 
+# ---------------------------------------------------------------------------------------------- can a number be trusted
+
+
+def clean_by_seed(evidence: Evidence, name: str) -> pd.DataFrame:
+    """Whether the clean image is classified correctly (images, seeds), on the images of the suite's largest attack on the network's
+    own inputs."""
+    suite = evidence.profile.attacks
+    most = max((key for key, spec in suite.items() if spec.order == "seeded"), key=lambda key: suite[key].images)
+    right = {}
+    for seed in evidence.complete(name, attacks=(most,)):
+        frame = evidence.outcome(name, most, seed).drop_duplicates("index").set_index("index").sort_index()
+        right[seed] = (frame["clean_prediction"] == frame["label"]).astype(float)
+    return pd.concat(right, axis=1, join="inner")
+
+
+def plain(evidence: Evidence, name: str) -> str:
+    """The plain network of the same budget, '' where the setting has none; adversarial training is compared with none."""
+    if VARIANTS[name].adversary if name in VARIANTS else False:
+        return ""
+    families = {f"{family} F": f"{family} O" for family in FAMILIES}
+    other = families.get(name, "ReLU")
+    return other if other in evidence.names and other != name else ""
+
+
+def undertrained(evidence: Evidence, name: str) -> bool:
+    """Whether the clean accuracy lies below the plain network's by more than 5 points (the whole paired 95 % interval does)."""
+    known = vars(evidence).setdefault("undertrained", {})
+    if name not in known:
+        try:
+            mine, other = clean_by_seed(evidence, name), clean_by_seed(evidence, plain(evidence, name) or name)
+            if min(mine.shape[1], other.shape[1]) == 1:  # these two networks
+                mine, other = mine.iloc[:, :1], other.iloc[:, :1]
+            known[name] = bool(versus(mine, other).high < -FLOOR)
+        except NotComputed:  # the plain network is not there
+            known[name] = False
+    return known[name]
+
+
 def clean(evidence: Evidence, name: str) -> dict:
-    """Mean clean accuracy over seeds, of how many images, and whether a seed lies below the profile's floor."""
-    rates = [evidence.clean(name, seed) for seed in evidence.complete(name)]
-    return {"value": 100 * float(np.mean([r.value for r in rates])), "n": rates[0].n,
-            "undertrained": any(r.value < evidence.profile.clean_floor for r in rates)}  # fmt: skip
+    """Mean clean accuracy over the seeds that are there, of how many images, and whether the network is undertrained."""
+    rates = [evidence.clean(name, seed) for seed in evidence.complete(name, attacks=())]
+    return {"value": 100 * float(np.mean([r.value for r in rates])), "n": rates[0].n, "undertrained": undertrained(evidence, name)}
 
 
-def by_seed(evidence: Evidence, name: str, attack: str, seeds: list[int] | None = None) -> pd.DataFrame:
-    """Scores (images, seeds) of a network; seeds: all that are there. NotComputed if none is."""
-    seeds = seeds or evidence.complete(name)
-    return pd.concat({seed: scores(evidence, name, attack, seed) for seed in seeds}, axis=1, join="inner")
+def worst_of(evidence: Evidence, measure: str) -> str:
+    """The worst case that a measure is held against: over all attacks of its norm and space. '' for worst case and radius."""
+    suite = evidence.profile.attacks
+    if measure not in suite or measure.startswith(("radius", "sound")):
+        return ""
+    spec = suite[measure]
+    alike = (key for key, one in suite.items() if key.startswith("sound") and (one.norm, one.space) == (spec.norm, spec.space))
+    return next((key.replace("sound", "worst", 1) for key in alike), "")
+
+
+def masked(evidence: Evidence, name: str, measure: str) -> bool:
+    """Whether the worst case lies clearly below what an attack leaves on the same images: it then fails to find what there is."""
+    known = vars(evidence).setdefault("masked", {})
+    if (name, measure) not in known:
+        known[name, measure] = bool(worst := worst_of(evidence, measure)) and hidden(evidence, name, measure, worst)
+    return known[name, measure]
+
+
+def hidden(evidence: Evidence, name: str, measure: str, worst: str) -> bool:
+    try:
+        told, found = by_seed(evidence, name, measure), by_seed(evidence, name, worst)
+    except NotComputed:
+        return False
+    both = told.index.intersection(found.index)
+    if len(both) < 2:
+        return False
+    if min(told.shape[1], found.shape[1]) > 1:
+        return versus(told.loc[both], found.loc[both]).low > 0.01
+    seed = next((seed for seed in told if seed in found), None)
+    return seed is not None and statistics.masked((told.loc[both, seed] > found.loc[both, seed]).to_numpy())
+
+
+# ---------------------------------------------------------------------------------------------- comparisons
 
 
 def versus(a: pd.DataFrame, b: pd.DataFrame) -> statistics.Comparison:
@@ -87,47 +190,59 @@ def versus(a: pd.DataFrame, b: pd.DataFrame) -> statistics.Comparison:
     return statistics.compare(a.loc[both].to_numpy().T, b.loc[both].to_numpy().T)
 
 
-def masked(evidence: Evidence, name: str) -> bool:
-    """Whether the worst case over the suite lies clearly below what the published attack leaves on the same images.
+def adjusted(evidence: Evidence) -> dict[tuple[str, ...], float]:
+    """(setting, better, worse, measure) -> p of the headline comparisons that are there, adjusted for their number (Holm)."""
+    known = vars(evidence.at(HEADLINES[0].setting)).setdefault("adjusted", {})
+    if not known:
+        found = {}
+        for line in HEADLINES:
+            try:
+                here = evidence.at(line.setting)
+                a, b = (by_seed(here, name, line.measure) for name in (line.better, line.worse))
+                found[line.comparison] = versus(a, b).p
+            except NotComputed:
+                continue
+        known |= {(): 1.0} | dict(zip(found, statistics.holm(list(found.values())), strict=True))
+    return known
 
-    Its gradients then hide adversarial examples that exist, and its curve, which comes from gradients, is an upper bound.
-    """
-    published, sound = WHITE_BOX if "white-box" in evidence.profile.attacks else ("published/linf-pgd", "worst/linf")
-    told, worst = by_seed(evidence, name, published), by_seed(evidence, name, sound)
-    if worst.shape[1] > 1:
-        return versus(told, worst).low > 0.01
-    only = (told.iloc[:, 0] - worst.iloc[:, 0]).dropna() > 0
-    return statistics.masked(only.to_numpy())
+
+def fails(evidence: Evidence, measure: str, *names: str) -> bool:
+    """Whether an attack fails on all of these networks: it leaves nearly what is classified correctly, and the worst case does
+    not."""
+    left = ((by_seed(evidence, name, measure).to_numpy().mean(), clean_by_seed(evidence, name).to_numpy().mean()) for name in names)
+    return all(masked(evidence, name, measure) for name in names) and all(kept >= FAILED * right for kept, right in left)
 
 
-def compare(evidence: Evidence, better: str, worse: str, attack: str) -> dict:
+def compare(evidence: Evidence, better: str, worse: str, measure: str) -> dict:
     """One asserted pair under one measure: the difference over seeds and images, and holds / does not hold / not decided.
 
-    Undecided when a network is undertrained, with fewer than three seeds of one, when p >= 0.05, when curves differ by less than
-    LADDER_ERROR or the higher one belongs to a network with masked gradients.
+    Undecided when a network is undertrained, with fewer than three seeds of one, when everything is at the floor, when the attack
+    fails on both, when p >= 0.05 (Holm-adjusted for a headline comparison). `smallest`: the smallest difference that such a
+    comparison can find.
     """
-    a, b = by_seed(evidence, better, attack), by_seed(evidence, worse, attack)
+    a, b = by_seed(evidence, better, measure), by_seed(evidence, worse, measure)
     found = versus(a, b)
-    clear, few = found.p < SIGNIFICANCE, min(found.seeds) < statistics.SEEDS
-    winner = better if found.effect > 0 else worse
-    weak = [name for name in (better, worse) if clean(evidence, name)["undertrained"]]
+    p = adjusted(evidence).get((evidence.setting, better, worse, measure), found.p)
+    weak = [name for name in (better, worse) if undertrained(evidence, name)]
     if weak:
-        verdict, reason = "not decided", f"undertrained: {', '.join(weak)}"
-    elif max(a.mean().max(), b.mean().max()) < 0.02:
-        verdict, reason = "not decided", "both at the floor"
-    elif few or not found.decides:
-        verdict, reason = "not decided", FEW if few else "everything at one bound"
-    elif not clear:
-        verdict, reason = "not decided", "no significant difference"
-    elif attack == "curve" and abs(100 * found.effect) < LADDER_ERROR:
-        verdict, reason = "not decided", "less than the ladder's own error"
-    elif attack == "curve" and masked(evidence, winner):
-        verdict, reason = "not decided", f"masked gradients: {winner}"
+        reason = f"undertrained: {', '.join(weak)}"
+    elif not measure.startswith("radius") and max(a.mean().max(), b.mean().max()) < 0.02:
+        reason = "both at the floor"
+    elif min(found.seeds) < statistics.SEEDS:
+        reason = FEW
+    elif not found.decides:
+        reason = "everything at one bound"
+    elif fails(evidence, measure, better, worse):
+        reason = "the attack fails on both"
+    elif p >= SIGNIFICANCE:
+        reason = "no significant difference" + (f" (p = {found.p:.2g}, {p:.2g} among the headline claims)" if p != found.p else "")
     else:
-        verdict, reason = ("holds", "") if found.effect > 0 else ("does not hold", "opposite order")
+        reason = ""
+    verdict = "not decided" if reason else "holds" if found.effect > 0 else "does not hold"
     return {
-        "better": better, "worse": worse, "measure": attack, "difference": 100 * found.effect, "low": 100 * found.low,
-        "high": 100 * found.high, "p": found.p, "n": found.n, "seeds": min(found.seeds), "verdict": verdict, "reason": reason,
+        "better": better, "worse": worse, "measure": measure, "difference": 100 * found.effect, "low": 100 * found.low,
+        "high": 100 * found.high, "p": found.p, "p_adjusted": p, "smallest": 100 * found.smallest, "n": found.n,
+        "seeds": min(found.seeds), "verdict": verdict, "reason": reason or ("" if found.effect > 0 else "opposite order"),
     }  # fmt: skip
 
 

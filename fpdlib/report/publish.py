@@ -52,11 +52,14 @@ class Figure:
 def table1(evidence: Evidence) -> Iterator[Table | Figure]:
     here, cells = (
         evidence.at("table1"),
-        ", L-inf eps 0.3, 40 steps of 0.01; curve area over eps 0 to 0.3; * another reading of the row",
+        ", L-inf eps 0.3, 40 steps of 0.01; curve area: under the robustness curve over eps 0 to 0.3, from radii; * another reading",
     )
     words = tables.caption(here, cells)
     frame = tables.table1(here)
     yield Table("table1", frame, tables.readable(frame), words)
+    main = explorations.headlines(here)
+    yield Table("headlines", main, explorations.narrow_headlines(main), explorations.scale(here))
+    yield Figure("headlines", figures.plot_headlines(main, explorations.scale(here, brief=True)))
     decided = explorations.verdict_table(here)
     yield Table("explorations", decided, decided, words)
     ordered = explorations.order(here)
@@ -69,10 +72,6 @@ def table1(evidence: Evidence) -> Iterator[Table | Figure]:
     for number, exploration in enumerate(EXPLORATIONS, 1):
         names = dict.fromkeys(n for pair in exploration.pairs + exploration.readings for n in pair)
         yield Figure(f"curve-{number}", figures.plot_curves(here, names, exploration.section))
-    protocols = evidence.at("protocols")
-    if any(protocols.seeds(name) for name in protocols.names):
-        frame = tables.protocol_table(protocols)
-        yield Table("table1_protocols", frame, frame.round(1), words)
 
 
 CELLS = "; cells are paper / published / current"
@@ -139,7 +138,7 @@ def verdicts(evidence: Evidence) -> Iterator[Table | Answer]:
     seeds = ", ".join(map(str, evidence.planned_seeds))
     words = f"Profile {evidence.profile.name}, seeds {seeds}; {frame['id'].nunique()} claims. Tested: {tally}."
     yield Table("claims", frame, claims.readable(frame), words)
-    yield Answer(answer.answer(frame, *(answer.alone(evidence.at(name)) for name in ("table2", "caltech101"))))
+    yield Answer(answer.answer(frame, *(answer.alone(evidence.at(name)) for name in ("table1", "caltech101"))))
 
 
 def spoken(shown: pd.DataFrame) -> str:

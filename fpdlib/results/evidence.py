@@ -62,22 +62,26 @@ class Evidence:
             raise FPDError(f"the plan has no {what or 'network'!r} of {name} seed {seed} in {self.setting}; ask for it in the plan.")
         return found
 
-    def seeds(self, *names: str) -> list[int]:
-        """The planned seeds for which everything is there of each of these networks."""
-        return [seed for seed in self.planned_seeds if all(self._seeds(name, seed) for name in names)]
+    def seeds(self, *names: str, attacks: tuple[str, ...] | None = None) -> list[int]:
+        """The planned seeds for which of each of these networks the outcomes of these attacks are there; None: all that are planned."""
+        return [seed for seed in self.planned_seeds if all(self._seeds(name, seed, attacks) for name in names)]
 
-    def _is_complete(self, name: str, seed: int) -> bool:
-        mine = [r for (n, _, s), r in self._results.items() if (n, s) == (name, seed) and isinstance(r, (Network, Outcome))]
-        return bool(mine) and all(self.store.has(result) for result in mine)
+    def _is_complete(self, name: str, seed: int, attacks: tuple[str, ...] | None) -> bool:
+        mine = {what: r for (n, what, s), r in self._results.items() if (n, s) == (name, seed) and isinstance(r, (Network, Outcome))}
+        asked = mine if attacks is None else ("", *attacks)
+        return bool(mine) and all(what in mine and self.store.has(mine[what]) for what in asked)
+
+    def planned(self, name: str, attack: str, seed: int) -> bool:
+        return (name, attack, seed) in self._results
 
     def has(self, name: str, what: str, seed: int | None = None) -> bool:
         """Whether one result is there (what: see `result`); the first planned seed's by default."""
         found = self._results.get((name, what, self.planned_seeds[0] if seed is None else seed))
         return found is not None and self.store.has(found)
 
-    def complete(self, *names: str) -> list[int]:
+    def complete(self, *names: str, attacks: tuple[str, ...] | None = None) -> list[int]:
         """`seeds`, or NotComputed if there is none."""
-        if not (seeds := self.seeds(*names)):
+        if not (seeds := self.seeds(*names, attacks=attacks)):
             raise NotComputed(f"{self.setting}: not everything is there of {', '.join(names)}; `python -m fpdlib work` computes it.")
         return seeds
 

@@ -27,14 +27,15 @@ def plan(*what: str, profile: str | Profile = "smoke", seeds: Iterable[int] | No
     """What a part of the paper's numbers rests on.
 
     what: tables, settings, 'studies', claims by id, or nothing for all. profile: a scale by name, or a `Profile` of one's own.
-    seeds: of every network; default: the profile's, as many as each network needs (`Paper.seeds`). Raises FPDError for any other.
+    seeds: of every network; the profile's own, the default, stand for as many of them as each network needs (`Paper.seeds`). Raises
+    FPDError for any other.
     """
     scale = paper.profiles[choose("profile", profile, paper.profiles)] if isinstance(profile, str) else profile
     seeds = None if seeds is None else tuple(dict.fromkeys(seeds))
     for seed in seeds or ():
         if type(seed) is not int or seed < 0:
             raise FPDError(f"seed is {seed!r}; accepted: integers from 0.")
-    whole = Maker(paper, scale).rows(seeds)
+    whole = Maker(paper, scale).rows(None if seeds == scale.seeds else seeds)
     if not what:
         return whole
     known = (*paper.tables, *paper.settings, "studies", "claims", *paper.claims()["id"])
