@@ -27,7 +27,7 @@ def verdicts():
 def test_readme_is_one_page():
     assert len(README.splitlines()) <= 120
     assert max(len(line) for line in README.splitlines() if line.startswith("|")) <= 100
-    assert README.index("answer.md") < README.index("order.png") < README.index("order.md") < README.index("make reproduce")
+    assert README.index("answer.md") < README.index("headlines.png") < README.index("headlines.md") < README.index("make reproduce")
 
 
 def test_the_code_in_readme_runs():
