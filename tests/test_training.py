@@ -115,6 +115,25 @@ def test_a_closed_step_leaves_the_classifier_alone_whatever_momentum_it_has():
         assert torch.equal(before, after)
 
 
+def test_a_threshold_relative_to_where_training_starts(sample, tmp_path):
+    """T is a share of the first batch's error with the untrained weights, also when the run continues; the model is left as it was."""
+    model = build(VARIANTS["F"].spec(PROFILES["smoke"]), 0)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    recipe = replace(QUICK, threshold_share=0.06)
+    started = run.Run(model, recipe, sample, 0, tmp_path / "state")
+    x = started.images.batch(slice(0, recipe.batch_size))
+    error = float(F.mse_loss(build(model.spec, 0).train().front(x).restored, x))
+    assert started.recipe.threshold == pytest.approx(0.06 * error, rel=1e-4) and 0.01 < started.recipe.threshold < 0.2
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    order = torch.arange(len(started.images))
+    for _ in range(3):
+        started.step(order)
+    assert started.sums[1] > 0  # such a gate closes
+    started.save()
+    again = run.Run(build(model.spec, 0), recipe, sample, 0, tmp_path / "state")
+    assert again.now["step"] == 3 and again.recipe.threshold == started.recipe.threshold
+
+
 def test_gate_per_step_latched_and_off():
     x, y, noise = batch()
     gated = {}

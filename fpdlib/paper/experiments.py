@@ -213,6 +213,8 @@ VARIANTS |= {
                             ("d", "k")),
     "F (gaussian)": Variant("F with Gaussian non-local means", VARIANTS["F"].network | {"similarity": "gaussian"}, 2,
                             ("d", "k")),
+    "F (gate)": Variant("F whose gate closes above 0.06 of the initial error, as T = 3 is of ResNet-101's", VARIANTS["F"].network, 2,
+                        ("d", "k"), {"threshold_share": 0.06}),
     "F (no noise)": Variant("F trained without noise", VARIANTS["F"].network, 2, ("d", "k"), {"noise": 0.0}),
 }  # fmt: skip
 # Five other CNN families, at a size that two processors can train; the same in every profile.

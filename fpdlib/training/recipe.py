@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -20,7 +20,8 @@ class Recipe:
     phases: 1 (first phase only, 'one phase' of Table 1) or 2 (Alg. 1 lines 14-17).
     gate: when lines 9-10 restrict a step to F_FD and F_R: 'step' (l2 > T at this step, Alg. 1), 'latch' (until l2 <= T
         for the first time, Sec. 3.4 "once the L2 loss reaches the T") or 'none'.
-    threshold: T, on the mean squared error of pixels in [0, 1].
+    threshold: T, on the mean squared error of pixels in [0, 1]; threshold_share: instead, T as a share of the untrained network's
+        error on the first batch (3 is 0.06 of ResNet-101's).
     alpha1, alpha2, alpha2_second: weights of cross-entropy and of L2; the second phase may weigh L2 differently.
     noise: half-width of the uniform noise (lines 3-6), pixel units.
     clip: largest gradient norm. images: train on that many of the training images (None: all).
@@ -55,6 +56,7 @@ class Recipe:
     precision: str = "float32"
     adversary: Adversary | None = None
     begin: str = ""
+    threshold_share: float | None = field(default=None, metadata={"before": None})
     version: ClassVar[int] = 1  # of what a step and the choice of the epoch compute (see `keys`)
 
     def __post_init__(self):

@@ -40,13 +40,16 @@ class Run:
     """A training run between two steps: it continues from `now`, `sums`, `best`, the model and the optimizer."""
 
     def __init__(self, model: FPD, recipe: Recipe, splits: Splits, seed: int, state: Path | None):
-        self.model, self.recipe, self.seed, self.state = model, recipe, seed, state
+        self.model, self.seed, self.state = model, seed, state
         images = splits.train
         if recipe.images is not None:
             images = images.subset(torch.arange(min(recipe.images, len(images)), device=images.labels.device))
         self.images, self.device = images, images.labels.device
         self.selection = splits.test if recipe.selection == "test" else splits.held_out
         model.to(self.device, memory_format=torch.channels_last).train()
+        if recipe.threshold_share is not None:  # before anything is loaded: the same when the run continues
+            recipe = replace(recipe, threshold=recipe.threshold_share * first_error(model, images, recipe.batch_size))
+        self.recipe = recipe
         self.optimizer = OPTIMIZERS[recipe.optimizer](model.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
         self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimizer, factor=0.1, patience=recipe.plateau)
         self.now = {"epoch": 0, "step": 0, "latched": False, "best": -1.0, "best_epoch": -1, "log": [], "seconds": 0.0}
@@ -153,6 +156,15 @@ def train(
     model.load_state_dict(run.best)
     model.eval()
     return run.now["log"]
+
+
+@torch.no_grad()
+def first_error(model: FPD, images: Images, batch_size: int) -> float:
+    """The restoration error with which training starts: of the first images, in training mode; the model is left as it was."""
+    x, before = images.batch(slice(0, batch_size)), {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    error = float(F.mse_loss(model.front(x).restored, x))
+    model.load_state_dict(before)  # running statistics
+    return error
 
 
 @torch.no_grad()
