@@ -35,6 +35,9 @@ class Fake:
     def at(self, setting):
         return self
 
+    def whole(self, *settings):
+        return self
+
     def planned(self, name, attack, seed):
         return attack in self.hits[seed].get(name, {})
 

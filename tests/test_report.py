@@ -138,9 +138,10 @@ def test_headline_comparisons_are_judged_among_each_other(monkeypatch):
     evidence = Fake(*hits, attacks=suite)
     monkeypatch.setattr(evidence, "setting", "table1", raising=False)
     found = measures.compare(evidence, "F_FD", "Deep", "radius")
-    family = measures.adjusted(evidence)
-    assert found["p_adjusted"] == family["table1", "F_FD", "Deep", "radius"] > found["p"]
-    assert len(family) >= 9 and found["low"] <= found["difference"] <= found["high"]
+    assert len(evidence.family) >= 9 and found["low"] <= found["difference"] <= found["high"]
+    assert found["p_adjusted"] == evidence.family["table1", "F_FD", "Deep", "radius"][1] > found["p"]
+    assert measures.adjusted(evidence, "F_FD", "Deep", "radius", 0.01) == pytest.approx(0.1)  # other seeds than the family's
+    assert measures.adjusted(evidence, "Deep", "F_FD", "radius", 0.01) == 0.01  # no headline
     assert found["p"] < 0.05 <= found["p_adjusted"]
     assert found["verdict"] == "not decided" and "among the headline claims" in found["reason"]
 

@@ -116,7 +116,7 @@ def test_a_closed_step_leaves_the_classifier_alone_whatever_momentum_it_has():
 
 
 def test_a_threshold_relative_to_where_training_starts(sample, tmp_path):
-    """T is a share of the first batch's error with the untrained weights, also when the run continues; the model is left as it was."""
+    """T is a share of the first batch's error with untrained weights, also when the run continues; the model is left as it was."""
     model = build(VARIANTS["F"].spec(PROFILES["smoke"]), 0)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     recipe = replace(QUICK, threshold_share=0.06)

@@ -54,6 +54,14 @@ class Evidence:
             self._siblings[setting] = other
         return self._siblings[setting]
 
+    def whole(self, *settings: str, paper: Paper = FPD) -> Evidence:
+        """All that the paper plans of these settings at this scale, whatever part of it this evidence was asked for."""
+        scale = paper.profiles.get(self.profile.name)
+        if scale is None:  # a profile of one's own
+            return self
+        seeds = None if set(self.planned_seeds) <= set(scale.seeds) else self.planned_seeds
+        return Evidence(plan(*settings, profile=scale, seeds=seeds, paper=paper), self.store)
+
     def result(self, name: str, what: str, seed: int) -> Result:
         """what: an attack, a study, or '' for the trained network."""
         found = self._results.get((name, what, seed))
