@@ -1,4 +1,4 @@
-"""`python -m fpdlib`: work, plan, status, table, export, gc, pages, cost. Errors are one line on stderr and exit status 2;
+"""`python -m fpdlib`: work, plan, status, table, export, compare, gc, pages, cost. Errors are one line on stderr and exit status 2;
 a budget that ran out or Ctrl-C exits with 3, and the same command continues.
 """
 
@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     table = commands.add_parser("table", help="show a table from what is there, and write it under results/", parents=[out])
     table.add_argument("number", choices=TABLES, help="the paper's table, the known answer, a verdict on every claim, or all of it")
     commands.add_parser("export", help="write what is there as evidence, a few Parquet files", parents=[out])
+    commands.add_parser("compare", help="what the store computed itself beside the committed evidence", parents=[common])
     collect = commands.add_parser("gc", help="what the store has and no plan of the profile knows", parents=[common])
     collect.add_argument("--delete", action="store_true", help="delete it")
     pages = commands.add_parser("pages", help="refresh the tables that README shows from results/")
@@ -121,15 +122,30 @@ def table(arguments: argparse.Namespace) -> None:
 
 
 def export(arguments: argparse.Namespace) -> None:
+    from fpdlib.paper import FPD
     from fpdlib.results import plan as planned
     from fpdlib.results.committed import export as write
+    from fpdlib.results.committed import keep_checkpoints
     from fpdlib.results.worker import store_of
 
     rows = planned(profile=arguments.profile, seeds=arguments.seeds)
     if arguments.seeds is None:  # every file is written anew, so it takes every seed that there is
         there = {int(line["seed"]) for line in store_of(rows).committed.results.values()}
         rows = planned(profile=arguments.profile, seeds=sorted({*rows["seed"].unique().tolist(), *there}))
-    print(f"Evidence: {write(rows, store_of(rows, arguments.store), arguments.out / arguments.profile / 'evidence')}")
+    store, target = store_of(rows, arguments.store), arguments.out / arguments.profile
+    first = rows[(rows["kind"] == "networks") & (rows["seed"] == rows["seed"].min())]
+    chosen = pd.Index(zip(first["setting"], first["network"], strict=True)).isin(FPD.profiles[arguments.profile].checkpoints)
+    kept = keep_checkpoints(first[chosen], store, target / "checkpoints")
+    print(f"Evidence: {write(rows, store, target / 'evidence')}; {len(kept)} checkpoints")
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    from fpdlib.report.reproduced import reproduced, spoken
+    from fpdlib.results import plan as planned
+    from fpdlib.results.worker import store_of
+
+    rows = planned(profile=arguments.profile, seeds=arguments.seeds)
+    print(spoken(reproduced(rows, store_of(rows, arguments.store))))
 
 
 def collect(arguments: argparse.Namespace) -> None:
@@ -161,7 +177,10 @@ def cost(arguments: argparse.Namespace) -> None:
     print(pd.DataFrame(lines).T.map(lambda value: f"{value:,.0f}").to_string())
 
 
-COMMANDS = {"work": work, "plan": plan, "status": plan, "table": table, "export": export, "gc": collect, "pages": pages, "cost": cost}
+COMMANDS = {
+    "work": work, "plan": plan, "status": plan, "table": table, "export": export, "compare": compare, "gc": collect, "pages": pages,
+    "cost": cost,
+}  # fmt: skip
 
 
 def main() -> int:

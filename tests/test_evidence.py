@@ -1,19 +1,24 @@
 """The plan is one list; evidence is what the store has, in a few files, read behind the store; damage is named."""
 
 import io
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from tiny import TINY
 
 import fpdlib
 from fpdlib.errors import FPDError, NotComputed
+from fpdlib.files import sha256
 from fpdlib.paper.settings import SETTINGS
+from fpdlib.report.reproduced import reproduced, spoken
 from fpdlib.results import worker
-from fpdlib.results.committed import SUMS, Committed, export
+from fpdlib.results.committed import SUMS, Committed, export, keep_checkpoints
 from fpdlib.results.plan import costs, missing, results, summary
 from fpdlib.results.store import Store
 
@@ -127,6 +132,48 @@ def test_what_is_exported_is_read_back(exported, tmp_path):
         clone.outcome("X", "fgsm", 0)
     with pytest.raises(NotComputed):
         fpdlib.load_network("X", TINY, store=str(tmp_path / "elsewhere"))  # a checkpoint is no evidence
+
+
+def test_a_committed_checkpoint_is_a_network(exported, tmp_path, monkeypatch):
+    """It is loaded with its checksum, attacked without training anew, kept by the next export, and named when it is damaged."""
+    rows, folder = exported
+    store, target = worker.store_of(rows, str(tmp_path / "store")), folder.parent / "checkpoints"
+    store.committed = Committed(folder)
+    one = rows[(rows["network"] == "X") & (rows["kind"] == "networks")]
+    (path,) = keep_checkpoints(one, store, target)
+    model = fpdlib.load_network("X", TINY, store=str(tmp_path / "elsewhere"))
+    trained = fpdlib.load_network("X", TINY, store=str(tmp_path / "store"))
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), trained.state_dict().values(), strict=True))
+    fewer = replace(TINY, attacks=TINY.attacks | {"white-box": replace(TINY.attacks["white-box"], images=5)})
+    more = fpdlib.plan("table1", profile=fewer).query("network == 'X' and attack in ('', 'white-box')")
+    fpdlib.compute(more, "cpu", str(tmp_path / "new"), count=1, quiet=True)
+    assert not [*(tmp_path / "new" / "networks").glob("*")] and len(list((tmp_path / "new" / "outcomes").iterdir())) == 1
+    elsewhere = worker.store_of(rows, str(tmp_path / "elsewhere"))
+    assert keep_checkpoints(one, elsewhere, target) == [path] and path.exists()
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(FPDError, match=r"is damaged: its SHA-256.*git checkout"):
+        fpdlib.load_network("X", TINY, store=str(tmp_path / "elsewhere"))
+    assert keep_checkpoints(one.iloc[:0], elsewhere, target) == [] and not path.exists()
+
+
+def test_what_was_computed_elsewhere_is_held_against_the_committed_interval(exported, tmp_path):
+    rows, _ = exported
+    with pytest.raises(NotComputed, match=r"nothing in the store .* FPD_RESULTS"):
+        reproduced(rows, worker.store_of(rows, str(tmp_path / "elsewhere")))
+    store = worker.store_of(rows, str(tmp_path / "store"))
+    same = reproduced(rows, store)
+    assert len(same) == 1 + len(TINY.attacks) and same["inside"].all()
+    assert spoken(same) == f"{len(same)} of {len(same)} numbers lie inside the committed 95 % interval."
+    white = rows[(rows["attack"] == "white-box")]["result"].iat[0]
+    path = store.folder(white) / "outcome.parquet"
+    frame = pd.read_parquet(path)
+    frame.assign(broken=~frame["broken"]).to_parquet(path)
+    entry = json.loads((store.folder(white) / "entry.json").read_text())
+    entry["sha256"]["outcome.parquet"] = sha256(path)
+    (store.folder(white) / "entry.json").write_text(json.dumps(entry))
+    other = reproduced(rows, store)
+    assert list(other[~other["inside"]]["what"]) == ["white-box"]
+    assert spoken(other).startswith("outside: table1 X seed 0 white-box: ") and f"{len(other) - 1} of {len(other)}" in spoken(other)
 
 
 def test_only_what_evidence_lacks_is_computed(exported, tmp_path, capsys):

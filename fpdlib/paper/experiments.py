@@ -26,6 +26,7 @@ class Profile:
     recipe: what this scale changes of Algorithm 1's recipe (length and step size of training, nothing of its logic).
     attacks: Table 1's suite with this scale's image counts; scale, diagnosis: what the other suites and the studies take.
     seeds: what a plain run computes of the networks that a headline claim names; of others fewer (`settings.seeds_of`).
+    checkpoints: (setting, network) whose first seed's weights are committed.
     once: the attacks that describe a network and are made on its first seed alone.
     setting: which of the paper's tables and data sets this is ('table1', and `settings.SETTINGS`).
     hardening, adversaries: what adversarial training changes of the recipe, and the attacks it trains against.
@@ -49,6 +50,7 @@ class Profile:
     stand_in: bool = False
     overflow: str = "confirmed"
     threads: int | None = None
+    checkpoints: tuple[tuple[str, str], ...] = ()
     once: tuple[str, ...] = ()
 
     def __post_init__(self):
@@ -90,7 +92,7 @@ PROFILES = {
             table1_suite(images=500, sound_images=200, batch_size=250, scale=LAPTOP_SCALE),
             LAPTOP_SCALE, DiagnosisSpec(images=100, steps=100, restarts=5, draws=1000, queries=2000),
             hardening=HARDENING | {"epochs": 15}, adversaries={"fgsm": QUICK_FGSM, "pgd": QUICK_PGD}, seeds=(0, 1, 2, 3, 4),
-            threads=1,
+            threads=1, checkpoints=tuple(("table1", name) for name in ("F", "ReLU", "X", "F_FD+R", "Deep", "ELU+Tanh")),
         ),
         Profile(
             "paper-short", "one GPU, half an hour: the paper's backbone, size and images, few epochs",

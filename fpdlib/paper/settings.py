@@ -90,8 +90,8 @@ def setting(profile: str | Profile, name: str) -> Profile:
     if (base.name, name) in EARLIER:
         base = replace(base, scale=replace(base.scale, cheap=200, few=50))
     family, _, backbone = name.partition("-")
-    builders = {"table1": lambda: replace(base, once=("transfer-true",)), "anchor": lambda: anchor(base), "beyond": lambda: beyond(base, name),
-                "families": lambda: beyond(base, name), "svhn": lambda: svhn(base, backbone),
+    builders = {"table1": lambda: replace(base, once=("transfer-true",)), "anchor": lambda: anchor(base),
+                "beyond": lambda: beyond(base, name), "families": lambda: beyond(base, name), "svhn": lambda: svhn(base, backbone),
                 "transfer": lambda: replace(svhn(base, backbone), attacks=transfer_suite(base.scale)),
                 "caltech101": lambda: caltech(base, name), "caltech256": lambda: caltech(base, name),
                 "table2": lambda: replace(base, once=DESCRIBED, attacks=suite(

@@ -8,13 +8,15 @@
       studies.parquet         the files of studies of a network
       SHA256SUMS              of the files above
 
-Checkpoints are no evidence: a network is trained again when something that is not here needs it.
+Checkpoints are no evidence: a network is trained again when something that is not here needs it, unless it is one of the few that lie
+beside (`results/<profile>/checkpoints/<key>.safetensors`, checked against the SHA-256 that `results.parquet` has).
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import shutil
 from io import BytesIO
 from pathlib import Path
 
@@ -77,6 +79,11 @@ class Committed:
         """`meta` and `sha256` of a result, as the store's entry.json has them."""
         return {name: json.loads(self.results[key][name]) for name in ("meta", "sha256")}
 
+    def checkpoint(self, key: str) -> Path | None:
+        """The committed weights of a network, or None."""
+        path = self.folder.parent / "checkpoints" / f"{key}.safetensors"
+        return path if self.has(key) and path.exists() else None
+
     def _part(self, name: str, key: str) -> pd.DataFrame:
         if name not in self._frames:
             groups = self._read(name).groupby("key", sort=False)
@@ -126,6 +133,23 @@ def export(rows: pd.DataFrame, store, folder: Path) -> Path:
                        **{kind: counts.get(kind, 0) for kind in ("networks", "outcomes", "studies")})  # fmt: skip
     write(folder, tables, card)
     return folder
+
+
+def keep_checkpoints(rows: pd.DataFrame, store, folder: Path) -> list[Path]:
+    """Copy the weights of these networks beside the evidence, where the store has those that the evidence is about; others are deleted."""
+    kept = []
+    with writing(folder):
+        for result in rows.drop_duplicates("key")["result"]:
+            target = folder / f"{result.key}.safetensors"
+            same = store.here(result) and store.near(result)["sha256"][result.file] == store.entry(result)["sha256"][result.file]
+            if same and store.file(result) != target:
+                folder.mkdir(parents=True, exist_ok=True)
+                replace_file(target, lambda path, result=result: shutil.copyfile(store.file(result), path))
+            if same or target.exists():
+                kept.append(target)
+        for path in set(folder.glob("*.safetensors")) - set(kept):
+            path.unlink()
+    return kept
 
 
 def write(folder: Path, tables: dict[str, pd.DataFrame], card: str) -> None:

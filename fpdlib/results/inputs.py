@@ -52,7 +52,7 @@ class Inputs:
     def model(self, network: Network) -> nn.Module:
         """A trained network in evaluation mode, on this device. FPDError if its file is damaged or does not fit."""
         path = self.store.file(network)
-        self.used[network.key] = self.store.entry(network)["sha256"][network.file]
+        self.used[network.key] = self.store.near(network)["sha256"][network.file]
         if self._model is None or self._model[0] != network.key:
             model = build(network.spec, network.seed)
             try:
@@ -67,7 +67,7 @@ class Inputs:
 
     def images(self, crafted: Crafted) -> tuple[Tensor, dict]:
         """Adversarial images (n, 3, H, W) on this device, and what crafting them took."""
-        path, entry = self.store.file(crafted), self.store.entry(crafted)
+        path, entry = self.store.file(crafted), self.store.near(crafted)
         self.used[crafted.key] = entry["sha256"][crafted.file]
         return load_file(path)["images"].to(self.device), {f"crafted_{k}": v for k, v in entry["meta"]["counts"].items()}
 

@@ -93,17 +93,23 @@ class Store:
             return True
 
     def here(self, result: Result) -> bool:
-        """Whether a result is in the store itself, with the file that others are computed from."""
+        """Whether the file is there that others are computed from, in the store itself or as a committed checkpoint."""
         folder = self.folder(result)
-        return (folder / "entry.json").exists() and (folder / result.file).exists()
+        own = (folder / "entry.json").exists() and (folder / result.file).exists()
+        return own or self.committed.checkpoint(result.key) is not None
 
     def has(self, result: Result) -> bool:
-        """Whether a result can be read, here or as evidence (which has no checkpoints)."""
+        """Whether a result can be read, here or as evidence (which has few checkpoints)."""
         return self.committed.has(result.key) or (self.folder(result) / "entry.json").exists()
 
     def entry(self, result: Result) -> dict:
         """`meta` and `sha256` of a result, as evidence has them, else from here."""
         return self.committed.entry(result.key) if self.committed.has(result.key) else self.own_entry(result)
+
+    def near(self, result: Result) -> dict:
+        """The entry that belongs to the file which `file` gives: the store's own, else the committed one."""
+        own = (self.folder(result) / "entry.json").exists() or not self.committed.checkpoint(result.key)
+        return self.own_entry(result) if own else self.committed.entry(result.key)
 
     def own_entry(self, result: Result) -> dict:
         """`entry.json` of a result in the store itself. NotComputed if it is not there."""
@@ -118,15 +124,16 @@ class Store:
         return entry
 
     def file(self, result: Result, name: str = "") -> Path:
-        """Path of one file of a result in the store itself (default: the main one), after its checksum was verified."""
+        """Path of one file of a result in the store itself, or of a committed checkpoint (default: the main one), after its checksum
+        was verified."""
         name = name or result.file
-        path, expected = self.folder(result) / name, self.own_entry(result)["sha256"].get(name)
+        path, expected = self.folder(result) / name, self.near(result)["sha256"].get(name)
+        if not path.parent.exists() and name == result.file:
+            path = self.committed.checkpoint(result.key) or path
         found = sha256(path) if path.exists() else "no file"
         if found != expected:
-            raise FPDError(
-                f"{path} is damaged: its SHA-256 is {found[:12]}, entry.json says {str(expected)[:12]}. "
-                f"Delete the folder {path.parent} to recompute it."
-            )
+            mend = f"Delete the folder {path.parent} to recompute it." if self.root in path.parents else "Restore it with `git checkout`."
+            raise FPDError(f"{path} is damaged: its SHA-256 is {found[:12]}, its entry says {str(expected)[:12]}. {mend}")
         return path
 
     # ------------------------------------------------------------------------------------------ reading
@@ -157,7 +164,7 @@ class Store:
         """A network trained again elsewhere (other threads, a GPU) has other bits than the one that was attacked."""
         for need in result.needs:
             attacked = self.own_entry(result)["meta"]["needs"].get(need.key)
-            if attacked and self.here(need) and attacked != (now := self.own_entry(need)["sha256"].get(need.file)):
+            if attacked and self.here(need) and attacked != (now := self.near(need)["sha256"].get(need.file)):
                 raise FPDError(
                     f"{result.key} was computed on other weights of {need.network.name} (SHA-256 {attacked[:12]}) than the store has "
                     f"now ({now[:12]}). Delete {self.folder(result)} to compute it anew from the present ones."
@@ -165,7 +172,7 @@ class Store:
 
     def _same_images(self, result: Result, images: str) -> None:
         for need in result.needs:
-            if (before := self.own_entry(need)["meta"]["data"]) != images:
+            if (before := self.near(need)["meta"]["data"]) != images:
                 raise FPDError(
                     f"the images of {result.network.network.dataset} are others (SHA-256 {images[:12]}) than those of {need.key} "
                     f"({before[:12]}). Restore the data folder, or use another store (FPD_STORE or --store)."

@@ -1,0 +1,55 @@
+"""Whether what was computed elsewhere agrees with the committed evidence: what "reproduced" means."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from fpdlib import evaluation
+from fpdlib.errors import NotComputed
+from fpdlib.results.committed import Committed
+from fpdlib.results.store import Store
+
+
+def reproduced(rows: pd.DataFrame, store: Store) -> pd.DataFrame:
+    """A line per number that a store computed itself and the committed evidence of the same plan has too (percent).
+
+    `committed` with its Wilson 95 % interval [low, high] and `here`: clean accuracy, or what an attack leaves, of each network and
+    seed; `inside`: whether the interval contains what was computed here. Raises NotComputed if there is nothing to compare.
+    """
+    own, lines = Store(store.root, Committed(store.root / "none")), []
+    for line in rows[rows["kind"].isin(["networks", "outcomes"])].drop_duplicates("key").itertuples():
+        if own.has(line.result) and store.committed.has(line.key):
+            before, here = (hits(line.result, where) for where in (store, own))
+            told = evaluation.rate(before)
+            lines.append({
+                "setting": line.setting, "network": line.network, "seed": line.seed, "what": line.attack or "clean", "n": told.n,
+                "committed": 100 * told.value, "low": 100 * told.low, "high": 100 * told.high, "here": 100 * float(here.mean()),
+                "inside": bool(told.low <= here.mean() <= told.high),
+            })  # fmt: skip
+    if not lines:
+        raise NotComputed(
+            f"nothing in the store {store.root} is also in {store.committed.folder}; compute a part of it anew with FPD_RESULTS naming "
+            "another folder, e.g. `FPD_RESULTS=none python -m fpdlib work --profile laptop --plan table1 --networks F`."
+        )
+    return pd.DataFrame(lines)
+
+
+def hits(result, where: Store) -> np.ndarray:
+    """Per test image whether a network is right, or per attacked image whether it stands at the largest epsilon."""
+    if result.kind == "networks":
+        test = where.entry(result)["meta"]["test"]
+        return np.arange(test["images"]) < test["correct"]
+    return evaluation.robust(where.outcome(result)).iloc[:, -1].to_numpy()
+
+
+def spoken(frame: pd.DataFrame) -> str:
+    """Every number outside the committed interval by name, and how many there are."""
+    outside = frame[~frame["inside"]]
+    names = [
+        f"outside: {line.setting} {line.network} seed {line.seed} {line.what}: {line.here:.1f} %, committed {line.committed:.1f} % "
+        f"[{line.low:.1f}, {line.high:.1f}], n = {line.n}"
+        for line in outside.itertuples()
+    ]
+    share = f"{len(frame) - len(outside)} of {len(frame)} numbers lie inside the committed 95 % interval."
+    return "\n".join([*names, share])
