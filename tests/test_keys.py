@@ -60,7 +60,7 @@ OTHER = {
     NetworkSpec: dict(backbone="resnet34", backbone_args=(("zero_init_last", True),), num_classes=7, image_size=96, inner=("stage1",),
                       denoiser="xie", restoration=False, classifier="front", back_input="flip", middle="raw", activation="relu",
                       squeeze="none", statistics="shared", decoder_width=64, dropout=0.5, similarity="gaussian", sharing="separate",
-                      initialisation="pytorch"),
+                      initialisation="pytorch", decoder_channels=(8,)),
     Recipe: dict(name="mine", phases=1, gate="latch", threshold=1.0, alpha1=2.0, alpha2=2.0, alpha2_second=0.1, noise=0.03,
                  optimizer="sgd", lr=1e-4, weight_decay=0.1, clip=1.0, batch_size=7, epochs=3, schedule="constant", plateau=3,
                  patience=3, images=100, selection="test", augment=True, precision="bfloat16", adversary=Adversary(), begin="ReLU",

@@ -9,6 +9,7 @@ from torch import nn
 from fpdlib.errors import FPDError
 from fpdlib.network.fpd import FPD, DenoisingLayer, build, cost, non_local_mean
 from fpdlib.network.spec import NetworkSpec, released
+from fpdlib.paper import settings
 from fpdlib.paper.experiments import PROFILES, SMALL, VARIANTS
 
 FULL = {"restoration": True, "classifier": "back", "activation": "elu", "squeeze": "tanh"}
@@ -232,3 +233,14 @@ def test_bad_specs_are_named(changes, words):
         FPD(replace(SMALL, **changes))
     for word in words:
         assert word in str(error.value)
+
+
+def test_the_decoder_of_the_releases_resnet_50_for_svhn():
+    """128 -> 64 -> 16 -> 3, where a quarter each would be 128 -> 32 -> 8 -> 3; SVHN and Caltech have dropout, MNIST none."""
+    spec = settings.setting("paper", "svhn-resnet50").network
+    model = build(replace(spec, restoration=True), 0)
+    assert [layer.out_channels for layer in model.decoder.up] == [64, 16, 3] and model.decoder.smooth.in_channels == 128
+    assert spec.dropout == settings.setting("paper", "caltech101").network.dropout == 0.5
+    assert settings.setting("paper", "table2").network.dropout == 0.0 and PROFILES["paper"].network.decoder_channels == ()
+    with pytest.raises(FPDError, match=r"decoder_channels is \(8,\); accepted: 2 numbers here"):
+        build(replace(spec, restoration=True, decoder_channels=(8,)), 0)

@@ -115,18 +115,20 @@ class RestorationDecoder(nn.Module):
     """Image restoration module F_R (Sec. 3.2): fuse the pyramid, then transposed convolutions to image size.
 
     1x1 laterals on stages 1-4, bilinear upsampling and addition from the top, one 3x3 smoothing convolution, then
-    transposed convolutions D -> D/4 -> D/16 -> 3. As in the release there is no activation, norm or clamp, so the
+    transposed convolutions D -> D/4 -> D/16 -> 3 (or `between`). As in the release there is no activation, norm or clamp, so the
     decoder is linear in its features and x' may leave [0, 1].
 
     features: four maps, finest first, (B, C_i, H_i, W_i). Returns (B, 3, H, W).
     """
 
-    def __init__(self, channels: Sequence[int], width: int, reduction: int):
+    def __init__(self, channels: Sequence[int], width: int, reduction: int, between: Sequence[int] = ()):
         super().__init__()
         self.laterals = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
         self.smooth = nn.Conv2d(width, width, 3, padding=1)
         doublings = round(math.log2(reduction))
-        widths = [width] + [max(width // 4 ** (i + 1), 4) for i in range(doublings)]
+        if between and len(between) != doublings:
+            raise FPDError(f"decoder_channels is {tuple(between)!r}; accepted: {doublings} numbers here, one per doubling, or none.")
+        widths = [width, *(between or (max(width // 4 ** (i + 1), 4) for i in range(doublings)))]
         layers = [nn.ConvTranspose2d(a, b, 2, 2) for a, b in pairwise(widths)]
         self.up = nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], 3, 1))
 
@@ -172,7 +174,8 @@ class FPD(nn.Module):
         self.trunk = trunk(backbone)
         pyramid = [channels[stages[name]] for name in STAGES[1:]]
         reduction = spec.image_size // sizes[stages["stage1"]]
-        self.decoder = RestorationDecoder(pyramid, spec.decoder_width, reduction) if spec.restoration else None
+        decoder = spec.decoder_width, reduction, spec.decoder_channels
+        self.decoder = RestorationDecoder(pyramid, *decoder) if spec.restoration else None
         if spec.restoration and spec.image_size != sizes[stages["stage1"]] * 2 ** round(math.log2(reduction)):
             raise FPDError(
                 f"image_size is {spec.image_size}: doubling the {sizes[stages['stage1']]}-pixel features of stage 1 "

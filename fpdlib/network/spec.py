@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 
@@ -34,7 +34,9 @@ class NetworkSpec:
         the second training phase) or 'shared' (one set for all passes: the released code).
     similarity: weights of the non-local mean: 'dot' (the paper's dot product) or 'gaussian' (softmax of it, Sec. 3.1).
     sharing: 'shared' (F_FD and F_BD have the same weights, Sec. 3.1) or 'separate'.
-    decoder_width: channels of the pyramid (256 in the release for ResNets); dropout: before the classifier, in [0, 1).
+    decoder_width: channels of the pyramid (256 in the release for ResNets; 128 in its ResNet-50 for SVHN); decoder_channels: of its
+        transposed convolutions before the last, one per doubling ((64, 16) in both); () for a quarter each of what comes before.
+    dropout: before the classifier, in [0, 1) (the release: 0.5 for SVHN and Caltech, none for MNIST).
     initialisation: of the convolutions beside the backbone (laterals, smoothing, 1x1 of a denoising layer): 'released'
         (He-normal, see `draw_as_released`) or 'pytorch' (its default). The backbone's are timm's, for ResNets the release's.
     """
@@ -57,6 +59,7 @@ class NetworkSpec:
     similarity: str = "dot"
     sharing: str = "shared"
     initialisation: str = "released"
+    decoder_channels: tuple[int, ...] = field(default=(), metadata={"before": ()})
 
     @property
     def versions(self) -> dict[str, int]:

@@ -163,61 +163,68 @@ GUESSES = {
     "i": "1x1 convolution after the non-local mean, inside the residual branch, drawn like the release's convolutions",
     "j": "trained like the plain CNN: no adversarial training, ReLU, no squeeze",
     "k": "the middle layer denoises x' (text), not the raw input (release)",
+    "l": "the decoder's laterals are taken before a stage's denoising layer (release); the text does not say",
+    "m": "no bottleneck: Table 1 explores it only after this row",
+    "n": "trained with the noise of Algorithm 1, which the text gives for FPD alone",
+    "o": "running BatchNorm statistics per pass, weights shared; the release shares both",
+    "q": "the non-local weights are plain dot products; Xie et al. compare four kinds",
+    "r": "only the inner layers are Gaussian; the middle layer keeps the dot product",
 }
 
 VARIANTS: dict[str, Variant] = {
-    "F_FD": Variant("front module, two shallow inner layers", {"inner": SHALLOW}, 1, ("a", "b", "d")),
-    "Deep": Variant("front module, two deep inner layers", {"inner": DEEP}, 1, ("a", "b", "d")),
+    "F_FD": Variant("front module, two shallow inner layers", {"inner": SHALLOW}, 1, ("a", "b", "d", "m")),
+    "Deep": Variant("front module, two deep inner layers", {"inner": DEEP}, 1, ("a", "b", "d", "m")),
     "Average": Variant("no inner layers; back module sees (x' + x) / 2", BACK | {"back_input": "average"}, 1,
-                       ("a", "b", "e")),
-    "Flip": Variant("no inner layers; back module sees x' flipped", BACK | {"back_input": "flip"}, 1, ("a", "b", "f")),
-    "Mid": Variant("no inner layers; middle layer on x'", BACK | {"back_input": "middle"}, 1, ("a", "b", "k")),
-    "Mid+Inner": Variant("middle and two inner layers, back module", BACK | {"inner": SHALLOW}, 1, ("a", "b", "d", "k")),
+                       ("a", "b", "e", "o")),
+    "Flip": Variant("no inner layers; back module sees x' flipped", BACK | {"back_input": "flip"}, 1, ("a", "b", "f", "o")),
+    "Mid": Variant("no inner layers; middle layer on x'", BACK | {"back_input": "middle"}, 1, ("a", "b", "k", "o")),
+    "Mid+Inner": Variant("middle and two inner layers, back module", BACK | {"inner": SHALLOW}, 1,
+                         ("a", "b", "d", "k", "l", "m", "o")),
     "F_FD+R": Variant("front module with restoration as auxiliary loss", {"inner": SHALLOW, "restoration": True}, 1,
-                      ("a", "b", "d", "g")),
-    "F": Variant("the whole framework", BACK | FINAL | {"inner": SHALLOW}, 2, ("d", "k")),
-    "ReLU": Variant("the plain CNN", {}, 1, ("b", "c")),
-    "ELU": Variant("the plain CNN with ELU", {"activation": "elu"}, 1, ("b", "c")),
-    "ELU+Tanh": Variant("the plain CNN with ELU and tanh logits", FINAL, 1, ("b", "c")),
+                      ("a", "b", "d", "g", "l", "m")),
+    "F": Variant("the whole framework", BACK | FINAL | {"inner": SHALLOW}, 2, ("d", "k", "l", "o")),
+    "ReLU": Variant("the plain CNN", {}, 1, ("b", "c", "n")),
+    "ELU": Variant("the plain CNN with ELU", {"activation": "elu"}, 1, ("b", "c", "n")),
+    "ELU+Tanh": Variant("the plain CNN with ELU and tanh logits", FINAL, 1, ("b", "c", "n")),
     "F_2IB-Mid": Variant("F with bottleneck inner layers", BACK | FINAL | {"inner": SHALLOW, "denoiser": "bottleneck"}, 2,
-                         ("d", "h", "i", "k")),
+                         ("d", "h", "i", "k", "l", "o")),
     "F_2IB": Variant("bottleneck, no middle layer",
                      BACK | FINAL | {"inner": SHALLOW, "denoiser": "bottleneck", "back_input": "restored"}, 2,
-                     ("d", "h", "i")),
+                     ("d", "h", "i", "l", "o")),
     "F_4IB": Variant("four bottleneck layers, no middle layer",
                      BACK | FINAL | {"inner": ALL, "denoiser": "bottleneck", "back_input": "restored"}, 2,
-                     ("d", "h", "i")),
-    "F_OnePhase": Variant("F, first training phase only", BACK | FINAL | {"inner": SHALLOW}, 1, ("d", "k")),
-    "X": Variant("four non-local blocks (Xie et al. 2019)", {"inner": ALL, "denoiser": "xie"}, 1, ("b", "j")),
+                     ("d", "h", "i", "l", "o")),
+    "F_OnePhase": Variant("F, first training phase only", BACK | FINAL | {"inner": SHALLOW}, 1, ("d", "k", "l", "o")),
+    "X": Variant("four non-local blocks (Xie et al. 2019)", {"inner": ALL, "denoiser": "xie"}, 1, ("b", "j", "n", "q")),
 }  # fmt: skip
 
 # Other readings of the same rows, and one control; none of them is a row of the paper.
 RELEASE = ("stem", "stage1")
 VARIANTS |= {
-    "F_FD (stem)": Variant("F_FD with the release's placement: stem and stage 1", {"inner": RELEASE}, 1, ("a", "b")),
+    "F_FD (stem)": Variant("F_FD with the release's placement: stem and stage 1", {"inner": RELEASE}, 1, ("a", "b", "m")),
     "Deep (stem)": Variant("Deep, the stem counted as a block: stages 2 and 3", {"inner": ("stage2", "stage3")}, 1,
-                           ("a", "b")),
+                           ("a", "b", "m")),
     "F_2IB (stem)": Variant("F_2IB with the release's placement",
                             BACK | FINAL | {"inner": RELEASE, "denoiser": "bottleneck", "back_input": "restored"}, 2,
-                            ("h", "i")),
+                            ("h", "i", "l", "o")),
     "F_4IB (stem)": Variant("F_4IB, the stem counted as a block: stem and stages 1 to 3",
                             BACK | FINAL | {"inner": ("stem", *ALL[:3]), "denoiser": "bottleneck",
-                                            "back_input": "restored"}, 2, ("h", "i")),
+                                            "back_input": "restored"}, 2, ("h", "i", "l", "o")),
     "F (release)": Variant("F as the released code has it: stem placement, raw middle input, shared BatchNorm",
                            BACK | FINAL | {"inner": RELEASE, "middle": "raw", "statistics": "shared"}, 2),
     "F (shared BN)": Variant("F with one set of BatchNorm statistics for all passes",
-                             BACK | FINAL | {"inner": SHALLOW, "statistics": "shared"}, 2, ("d", "k")),
+                             BACK | FINAL | {"inner": SHALLOW, "statistics": "shared"}, 2, ("d", "k", "l")),
 }  # fmt: skip
 
 # What the text claims and no table shows (Sec. 3.1, 3.4; "applies to all block-based CNNs").
 VARIANTS |= {
     "F (separate)": Variant("F with separate weights for F_FD and F_BD", VARIANTS["F"].network | {"sharing": "separate"}, 2,
-                            ("d", "k")),
+                            ("d", "k", "l")),
     "F (gaussian)": Variant("F with Gaussian non-local means", VARIANTS["F"].network | {"similarity": "gaussian"}, 2,
-                            ("d", "k")),
+                            ("d", "k", "l", "o", "r")),
     "F (gate)": Variant("F whose gate closes above 0.06 of the initial error, as T = 3 is of ResNet-101's", VARIANTS["F"].network, 2,
-                        ("d", "k"), {"threshold_share": 0.06}),
-    "F (no noise)": Variant("F trained without noise", VARIANTS["F"].network, 2, ("d", "k"), {"noise": 0.0}),
+                        ("d", "k", "l", "o"), {"threshold_share": 0.06}),
+    "F (no noise)": Variant("F trained without noise", VARIANTS["F"].network, 2, ("d", "k", "l", "o"), {"noise": 0.0}),
 }  # fmt: skip
 # Five other CNN families, at a size that two processors can train; the same in every profile.
 FAMILIES: dict[str, dict] = {
@@ -232,7 +239,7 @@ FAMILIES: dict[str, dict] = {
 for _family, _backbone in FAMILIES.items():
     VARIANTS |= {
         f"{_family} O": Variant(f"the plain {_family}", _backbone, 1),
-        f"{_family} F": Variant(f"FPD around {_family}", BACK | FINAL | {"inner": SHALLOW} | _backbone, 2, ("d", "k")),
+        f"{_family} F": Variant(f"FPD around {_family}", BACK | FINAL | {"inner": SHALLOW} | _backbone, 2, ("d", "k", "l", "o")),
     }
 
 # Known answers (see `anchor`), trained from nothing on adversarial images alone.

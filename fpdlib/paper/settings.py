@@ -62,7 +62,7 @@ SMALL_BACKBONES = {
 }  # fmt: skip
 PAPER_BACKBONES = {
     "resnet101": RESNET101,
-    "resnet50": replace(RESNET101, backbone="resnet50"),
+    "resnet50": replace(RESNET101, backbone="resnet50", decoder_width=128, decoder_channels=(64, 16)),  # the release's, on SVHN
     "resnext50": replace(RESNET101, backbone="resnext50_32x4d"),
 }
 SETTINGS = (
@@ -74,6 +74,7 @@ SETTINGS = (
 DESCRIBED = ("sound/l2", "sound-native/linf", "sound-native/l2")
 # Experiments whose committed evidence is older than the released initialisation and is to be computed again.
 EARLIER = {("laptop", name) for name in ("table2", "caltech101", "caltech256", "anchor")}
+DROPOUT = 0.5  # the release's before the classifier, for SVHN and Caltech
 QUICK_PGD_SVHN = Adversary("pgd", EPS_SVHN, 5, 2 / 256)
 
 
@@ -113,7 +114,7 @@ def earlier(here: Profile) -> Profile:
             eps = (L2_MNIST,) if here.setting == "table2" and spec.norm == "l2" and spec.eps != INF else spec.eps
             method = sound(spec.norm, eps[-1], here.scale, made_for_fpd=False) if key.startswith("sound") else spec.method
             attacks[key] = replace(spec, eps=eps, method=method, iterates="returned")
-    start = {} if isinstance(here.network, AnchorSpec) else {"initialisation": "pytorch"}
+    start = {} if isinstance(here.network, AnchorSpec) else {"initialisation": "pytorch", "dropout": 0.0}
     return replace(here, attacks=attacks, network=replace(here.network, **start), overflow="broken", once=(),
                    diagnosis=replace(here.diagnosis, overflow="broken"))  # fmt: skip
 
@@ -159,7 +160,7 @@ def elsewhere(base: Profile, dataset: str, network: NetworkSpec, attacks: dict[s
     family = dataset.split("-")[0]
     return replace(
         base, dataset=dataset, attacks=attacks, recipe=recipes(base.name, family), hardening=hardening(base.name),
-        network=replace(network, num_classes=DATASETS[dataset].classes, initialisation=base.network.initialisation),
+        network=replace(network, num_classes=DATASETS[dataset].classes, dropout=DROPOUT),
         adversaries={"pgd": QUICK_PGD_SVHN if base.name != "paper" else PAPER_PGD_SVHN},
     )  # fmt: skip
 

@@ -29,8 +29,8 @@ def reproduced(rows: pd.DataFrame, store: Store) -> pd.DataFrame:
             })  # fmt: skip
     if not lines:
         raise NotComputed(
-            f"nothing in the store {store.root} is also in {store.committed.folder}; compute a part of it anew with FPD_RESULTS naming "
-            "another folder, e.g. `FPD_RESULTS=none python -m fpdlib work --profile laptop --plan table1 --networks F`."
+            f"nothing in the store {store.root} is also in {store.committed.folder}; compute a part of it anew with FPD_RESULTS "
+            "naming another folder, e.g. `FPD_RESULTS=none python -m fpdlib work --profile laptop --plan table1 --networks F`."
         )
     return pd.DataFrame(lines)
 
