@@ -116,7 +116,8 @@ def _cell(line: pd.Series) -> str:
     text = f"**{line['verdict']}{', weaker than claimed' if line['weaker'] else ''}**"
     if np.isfinite(line["effect"]):
         interval = "" if line["low"] == line["high"] else f" [{line['low']:.3g}, {line['high']:.3g}]"
-        text += f" {line['effect']:+.3g}{interval} {line['unit']}"
+        sign = "+" if line["unit"].startswith(("points", "dB")) else ""
+        text += f" {line['effect']:{sign}.3g}{interval} {line['unit']}"
         text += f", n={line['n']}" if line["n"] > 1 else ""
         text += f", {line['seeds']} seed{'s' if line['seeds'] > 1 else ''}" if line["seeds"] else ""
     if np.isfinite(line["size"]):

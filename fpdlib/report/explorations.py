@@ -8,7 +8,7 @@ import pandas as pd
 from fpdlib.errors import NotComputed
 from fpdlib.paper import experiments, published
 from fpdlib.paper.experiments import EXPLORATIONS, HEADLINES, TABLE1, Exploration
-from fpdlib.report.measures import combine, compare
+from fpdlib.report.measures import compare
 from fpdlib.report.verdicts import NOT_TESTED, PROTOCOLS, TABLE1_MEASURES
 from fpdlib.results.evidence import Evidence
 
@@ -30,21 +30,6 @@ def comparisons(evidence: Evidence, exploration: Exploration) -> pd.DataFrame:
                           for attack in MEASURES]  # fmt: skip
     if not lines:
         raise NotComputed(f"{exploration.section}: no pair of it is there; `python -m fpdlib work --plan table1` computes it.")
-    return pd.DataFrame(lines)
-
-
-def verdict_table(evidence: Evidence, explorations=EXPLORATIONS) -> pd.DataFrame:
-    """One line per exploration: the paper's claim and a verdict under each measure."""
-    lines = []
-    for exploration in explorations:
-        pairs = comparisons(evidence, exploration)
-        main = pairs[pairs["reading"] == "main"]
-        line = {"exploration": exploration.section, "claim": exploration.claim}
-        for attack in MEASURES:
-            line[attack] = combine(list(main.loc[main["measure"] == attack, "verdict"]))
-        other = pairs[(pairs["reading"] == "other") & (pairs["measure"] == "radius")]
-        line["radius, other reading"] = combine(list(other["verdict"])) if len(other) else "-"
-        lines.append(line)
     return pd.DataFrame(lines)
 
 

@@ -60,8 +60,6 @@ def table1(evidence: Evidence) -> Iterator[Table | Figure]:
     main = explorations.headlines(here)
     yield Table("headlines", main, explorations.narrow_headlines(main), explorations.scale(here))
     yield Figure("headlines", figures.plot_headlines(main, explorations.scale(here, brief=True)))
-    decided = explorations.verdict_table(here)
-    yield Table("explorations", decided, decided, words)
     ordered = explorations.order(here)
     yield Table("order", ordered, explorations.narrow(ordered), explorations.scale(here))
     yield Figure("order", figures.plot_order(ordered, explorations.scale(here, brief=True)))
