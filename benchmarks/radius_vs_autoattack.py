@@ -17,14 +17,13 @@ import pandas as pd
 import fpdlib
 from fpdlib import data, evaluation
 from fpdlib.attacks.methods import AutoAttack
-from fpdlib.attacks.radius import Radius
 from fpdlib.attacks.spec import AttackSpec
 
 
 def main(profile: str, images: str, *names: str) -> None:
     scale, lines = fpdlib.FPD.profiles[profile], []
     splits = data.load(scale.dataset, scale.network.image_size)
-    spec = AttackSpec("radius", "sound", Radius(), (1.0,), images=int(images), batch_size=50)
+    spec = AttackSpec("radius", "sound", scale.scale.radius, (1.0,), images=int(images), batch_size=50)
     for name in names:
         model = fpdlib.load_network(name, profile)
         started = time.monotonic()

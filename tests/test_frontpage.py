@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import fpdlib
+from fpdlib.paper import experiments
 from fpdlib.paper.experiments import EXPLORATIONS
 from fpdlib.paper.published import claims
 from fpdlib.report import answer, explorations, figures, publish
@@ -123,6 +124,33 @@ def test_explorations_as_words_and_as_a_picture():
     assert len(ticks) == 11 and all(tick.get_xdata() == [5.0] for tick in ticks)
     assert not [line for axes in panels[1:] for line in axes.lines if line.get_marker() == "|"]
     assert panels[0].get_xlim()[1] > 5
+    plt.close(figure)
+
+
+def test_the_headline_claims_follow_their_adjusted_p():
+    found = pd.read_csv(LAPTOP / "headlines.csv", keep_default_na=False, na_values=[""])
+    assert len(found) == 10 and list(found["better"]) == [line.better for line in experiments.HEADLINES]
+    tested = found[found["verdict"] != "not tested"]
+    assert (tested["p_adjusted"] >= tested["p"]).all() and (tested["smallest"] > 0).all()
+    decided = tested[tested["verdict"].isin(["holds", "does not hold"])]
+    assert (decided["p_adjusted"] < 0.05).all() and (decided["seeds"] >= 3).all()
+    assert ((decided["difference"] > 0) == (decided["verdict"] == "holds")).all()
+    page = explorations.narrow_headlines(found)
+    assert list(page["verdict"]) == list(found["verdict"]) and (page["ours, points"] != "-").sum() == len(tested)
+
+
+def test_headlines_as_a_picture():
+    frame = pd.DataFrame({
+        "claim": ["one", "two", "three"], "better": "F", "worse": ["ReLU", "X", "Deep"], "difference": [-5.0, 1.0, np.nan],
+        "low": [-7.0, -1.0, np.nan], "high": [-3.0, 3.0, np.nan], "smallest": [1.0, 4.0, np.nan],
+        "verdict": ["does not hold", "not decided", "not tested"],
+    })  # fmt: skip
+    figure = figures.plot_headlines(frame, "title")
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["one  (F > O)", "two  (F > X)", "three  (F > Deep)"]
+    assert {line.get_marker() for line in axes.lines} >= {"v", "o"}
+    words = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert {"does not hold", "not decided", "not tested", "too small to be found (80 % power)"} == words
     plt.close(figure)
 
 

@@ -120,6 +120,7 @@ def _cell(line: pd.Series) -> str:
         text += f" {line['effect']:{sign}.3g}{interval} {line['unit']}"
         text += f", n={line['n']}" if line["n"] > 1 else ""
         text += f", {line['seeds']} seed{'s' if line['seeds'] > 1 else ''}" if line["seeds"] else ""
+        text += f", can find {line['smallest']:.2g}" if np.isfinite(line["smallest"]) and line["verdict"] == "not decided" else ""
     if np.isfinite(line["size"]):
         text += f"; {line['size']:.2g} [{line['size_low']:.2g}, {line['size_high']:.2g}] times the paper's"
     return text + (f" ({line['reason']})" if line["reason"] else "")
