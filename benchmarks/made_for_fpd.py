@@ -2,8 +2,8 @@
 
     python benchmarks/made_for_fpd.py laptop 100 F Mid+Inner F_FD+R      (needs their checkpoints: committed, or in the store)
 
-For each network the images that stand after PGD on the logits before tanh, after each attack made for FPD, after AutoAttack, and how many
-of those that AutoAttack leaves each of the others breaks. Writes results/<profile>/tables/made_for_fpd.md.
+For each network the images that stand after PGD on the logits before tanh, after each attack made for FPD, after AutoAttack, and
+how many of those that AutoAttack leaves each of the others breaks. Writes results/<profile>/tables/made_for_fpd.md.
 """
 
 import sys
@@ -40,8 +40,8 @@ def main(profile: str, images: str, *names: str) -> None:
             print(lines[-1], flush=True)
     target = Path("results") / profile / "tables" / "made_for_fpd.md"
     target.parent.mkdir(parents=True, exist_ok=True)
-    text = f"Profile {profile}, seed 0, L-inf at the median radius; images that stand.\n\n{pd.DataFrame(lines).to_markdown(index=False)}\n"
-    target.write_text(text)
+    words = f"Profile {profile}, seed 0, L-inf at the median radius; images that stand."
+    target.write_text(f"{words}\n\n{pd.DataFrame(lines).to_markdown(index=False)}\n")
 
 
 if __name__ == "__main__":

@@ -63,8 +63,8 @@ def compare(a: np.ndarray, b: np.ndarray) -> Comparison:
     """The first method against the second on the same images: (seeds, images) each.
 
     V = V_img + max(0, s2_A / k_A + s2_B / k_B - V_res_A - V_res_B) with Satterthwaite's degrees of freedom, clipped to
-    [min(k) - 1, k_A + k_B - 2]; own variances, since seed spreads of networks differ by factors of ten. One seed each: the paired t
-    interval of these two networks. Raises FPDError for other shapes.
+    [min(k) - 1, k_A + k_B - 2]; own variances, since seed spreads of networks differ by factors of ten. One seed each: of these two
+    networks, the paired t interval, or exact McNemar and Bonett-Price for 0/1. Raises FPDError for other shapes.
     """
     a, b = np.atleast_2d(np.asarray(a, float)), np.atleast_2d(np.asarray(b, float))
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or a.shape[1] < 2:
@@ -84,11 +84,23 @@ def compare(a: np.ndarray, b: np.ndarray) -> Comparison:
         variance, spread = v_img + max(0.0, sum(parts) - res_a - res_b), s2_a + s2_b
         below = sum(part**2 / (k - 1) for part, k in zip(parts, (k_a, k_b), strict=True) if k > 1) + v_img**2 / (n - 1)
         df = float(np.clip(variance**2 / below if below else np.inf, max(min(k_a, k_b) - 1, 1), k_a + k_b - 2))
+    if k_a == k_b == 1 and binary:
+        return two_networks(difference, effect)
     half = stats.t.ppf((1 + CONFIDENCE) / 2, df) * np.sqrt(variance)
     p = float(2 * stats.t.sf(abs(effect) / np.sqrt(variance), df)) if variance else float(effect == 0)
     bound = binary and len(np.unique(np.concatenate([a.ravel(), b.ravel()]))) == 1
     decides = min(k_a, k_b) >= SEEDS and not bound
     return Comparison(effect, effect - half, effect + half, df, p, (k_a, k_b), n, variance, spread, decides)
+
+
+def two_networks(difference: np.ndarray, effect: float) -> Comparison:
+    """One network against another, images robust or not: exact McNemar test and the interval of Bonett and Price (2012)."""
+    n, wins, losses = len(difference), int((difference > 0).sum()), int((difference < 0).sum())
+    a, b = (wins + 1) / (n + 2), (losses + 1) / (n + 2)
+    variance = (a + b - (a - b) ** 2) / (n + 2)
+    half = stats.norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(variance)
+    p = stats.binomtest(wins, wins + losses).pvalue if wins + losses else 1.0
+    return Comparison(effect, a - b - half, a - b + half, n - 1.0, float(p), (1, 1), n, variance, 0.0, False)
 
 
 def holm(p: list[float]) -> list[float]:

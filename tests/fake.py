@@ -10,7 +10,7 @@ from fpdlib.errors import NotComputed
 
 
 def spec(norm="linf", eps=0.3, images=400):
-    return SimpleNamespace(norm=norm, space="network", eps=(eps,), images=images, order="seeded", protocol="")
+    return SimpleNamespace(norm=norm, space="network", eps=(eps,), images=images, order="seeded", protocol="", surrogate=None)
 
 
 class Fake:

@@ -10,6 +10,7 @@ from fake import Fake, spec
 
 import fpdlib
 from fpdlib import evaluation
+from fpdlib.errors import NotComputed
 from fpdlib.paper import published
 from fpdlib.paper.experiments import EXPLORATIONS, PROFILES, VARIANTS
 from fpdlib.paper.settings import SETTINGS
@@ -82,7 +83,7 @@ def test_a_masked_number_is_named():
     attacks = ("published/linf-fgsm", "published/linf-pgd", "sound/linf")
     evidence = fake(*[{"F": 0.97, "ReLU": 0.93}] * 3, low={"F": 0.1, "ReLU": 0.1}, attacks=attacks)
     failed = verdicts.order(evidence, "F", "O", "bounded", "published")
-    assert (failed.verdict, failed.reason) == ("not decided", "the attacks fail on both")
+    assert (failed.verdict, failed.reason) == ("not decided", "every attack fails on both or breaks everything")
 
 
 def test_what_earns_no_verdict():
@@ -227,4 +228,51 @@ def test_which_attacks_fail():
     attacks = ("published/linf-fgsm", "published/linf-pgd", "sound/linf")
     found = verdicts.attacks_fail(fake(*[{"F": 0.6}] * 3, low={"F": 0.1}, attacks=attacks), "F")
     assert (found.verdict, found.effect, found.reason) == ("holds", 2, "linf-fgsm, linf-pgd")
-    assert verdicts.attacks_fail(fake(*[{"F": 0.1}] * 3, low={"F": 0.1}, attacks=attacks), "F").verdict == "does not hold"
+    alike = fake(*[{"F": 0.1}] * 3, low={"F": 0.1}, attacks=attacks, count=2000)
+    assert verdicts.attacks_fail(alike, "F").verdict == "does not hold"
+    loose = fake({"F": 0.3}, {"F": 0.1}, {"F": 0.1}, low={"F": 0.1}, attacks=attacks)  # not shown is not refuted
+    assert verdicts.attacks_fail(loose, "F").verdict == "not decided"
+
+
+def test_attacks_that_fail_or_break_everything_decide_nothing_together():
+    hits = [{name: {"published/linf-fgsm": kept, "published/linf-pgd": 0.0, "sound/linf": 0.0} for name, kept in
+             (("F", 0.97), ("ReLU", 0.92))}] * 3  # fmt: skip
+    evidence = Fake(*hits, attacks={key: spec() for key in hits[0]["F"]})
+    found = verdicts.order(evidence, "F", "O", "bounded", "published", 80)
+    assert (found.verdict, found.reason, found.weaker) == ("not decided", "every attack fails on both or breaks everything", False)
+
+
+def test_a_seed_that_lacks_an_attack_is_left_out_and_no_seed_at_all_is_not_computed():
+    attacks = [f"published/{column}" for column in verdicts.LINF] + ["sound/linf"]
+    hits = [{name: dict.fromkeys(attacks, share) for name, share in (("F", 0.6), ("O_PGD", 0.5))} for _ in range(4)]
+    del hits[0]["F"]["published/linf-cw"]
+    evidence = Fake(*hits, attacks={key: spec() for key in attacks})
+    assert verdicts.masking(evidence, "F", "O_PGD").seeds == 3
+    apart = [{"F": {"published/linf-fgsm": 0.5}, "ReLU": {"published/linf-fgsm": 0.5}},
+             {"F": {"published/linf-pgd": 0.5}, "ReLU": {"published/linf-pgd": 0.5}}]  # fmt: skip
+    two = {key: spec() for key in ("published/linf-fgsm", "published/linf-pgd")}
+    with pytest.raises(NotComputed):
+        verdicts.order(Fake(*apart, attacks=two), "F", "O", "bounded", "published")
+
+
+def test_few_seeds_take_weaker_than_claimed_with_them():
+    claim = {"test": "order", "better": "F", "worse": "O", "where": "bounded", "setting": "table2", "printed": "80"}
+    few = claims.judge(pd.Series(claim), fake({"F": 0.4, "ReLU": 0.2}), "published")
+    assert (few.verdict, few.weaker, few.reason) == ("not decided", False, "fewer than 3 seeds") and few.size == pytest.approx(0.25)
+
+
+def test_the_pairs_that_decide_give_the_numbers():
+    """One pair fails over three seeds; another with one seed lies lower, and decides nothing."""
+    pair = {"better": "a", "worse": "b", "measure": "radius", "low": -1, "high": 1, "n": 9, "smallest": 1.0, "reason": ""}
+    failed = pair | {"verdict": "does not hold", "difference": -2.0, "seeds": 3}
+    few = pair | {"verdict": "not decided", "difference": -9.0, "seeds": 1}
+    found = verdicts.several([failed, few])
+    assert (found.verdict, found.effect, found.seeds) == ("does not hold", -2.0, 3)
+
+
+def test_a_radius_speaks_for_the_worst_case_where_a_setting_has_it():
+    hits = [{name: {"sound/linf": share, "radius/linf": np.full(200, size)} for name, share, size in
+             (("F", 0.9, 0.1), ("ReLU", 0.1, 0.2))}] * 3  # fmt: skip
+    evidence = Fake(*hits, count=200, attacks={"sound/linf": spec(), "radius/linf": spec(eps=1.0)})
+    found = verdicts.order(evidence, "F", "O", "bounded", "sound")
+    assert found.verdict == "does not hold" and found.unit == verdicts.AREA

@@ -1,9 +1,11 @@
 """Scores, measurements and verdicts from made-up outcomes: every branch."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from fake import Fake, spec
 
+from fpdlib.errors import NotComputed
 from fpdlib.report import measures
 
 SUITE = {"white-box": spec(), "current": spec(), "sound": spec(), "radius": spec(eps=1.0)}
@@ -56,18 +58,18 @@ def test_one_or_two_seeds_describe_networks_and_decide_nothing(seeds):
 
 
 def test_every_seed_of_a_network_counts():
-    hits = [both(0.6, 0.3)] * 3 + [both(0.6, 0.9)]
+    hits = [both(0.6, 0.3)] * 3 + [both(0.64, 0.9)]
     evidence = Fake(*hits, missing=[("b", 3)])
     found = measures.compare(evidence, "a", "b", "white-box")
-    assert (found["seeds"], found["verdict"]) == (3, "holds") and found["difference"] == pytest.approx(30)
+    assert (found["seeds"], found["verdict"]) == (3, "holds") and found["difference"] == pytest.approx(31)
     assert measures.measurement(evidence, "a", "white-box")["seeds"] == 4
 
 
 def test_a_seed_counts_in_every_comparison_that_its_outcomes_allow():
     """The fourth seed has the cheap attack alone."""
-    hits = [both(0.6, 0.3)] * 3 + [{name: {"white-box": 0.6} for name in "ab"}]
+    hits = [both(0.6, 0.3)] * 3 + [{"a": {"white-box": 0.64}, "b": {"white-box": 0.3}}]
     evidence = Fake(*hits, attacks=SUITE)
-    assert measures.compare(evidence, "a", "b", "white-box")["seeds"] == 4
+    assert measures.compare(evidence, "a", "b", "white-box")["difference"] == pytest.approx(31)
     assert measures.compare(evidence, "a", "b", "radius")["seeds"] == 3
 
 
@@ -114,6 +116,21 @@ def test_a_number_that_hides_what_the_worst_case_finds_is_masked():
     assert measures.measurement(evidence, "b", "white-box")["masked"] and not measures.masked(evidence, "b", "sound")
     one = Fake(hits, attacks=SUITE)
     assert measures.masked(one, "b", "white-box") and not measures.masked(one, "a", "white-box")
+    # networks that differ from each other and are each clearly lower in the worst case
+    apart = [{"a": {"white-box": told, "sound": told - 0.1}} for told in (0.9, 0.6, 0.3)]
+    assert measures.masked(Fake(*apart, attacks=SUITE), "a", "white-box")
+    # seeds that only the cheap attack has say nothing
+    cheap = [{"a": {"white-box": 0.3, "sound": 0.3}}] * 3 + [{"a": {"white-box": 0.9}}] * 5
+    assert not measures.masked(Fake(*cheap, attacks=SUITE), "a", "white-box")
+
+
+def test_what_one_attack_leaves_and_another_breaks_is_one_sample():
+    told, found = (pd.DataFrame({0: np.arange(200) < a, 1: np.arange(200) < b}).astype(float) for a, b in ((180, 60), (160, 40)))
+    both = measures.gap(told, found)
+    assert both.effect == pytest.approx(0.1) and both.seeds == (2, 2)
+    assert both.high - both.low < 0.7  # the networks are far apart, their gaps are not
+    with pytest.raises(NotComputed):
+        measures.gap(told[[0]], found[[1]])
 
 
 def test_an_attack_that_fails_on_both_networks_decides_nothing():
@@ -122,8 +139,13 @@ def test_an_attack_that_fails_on_both_networks_decides_nothing():
         hits[name] |= {"sound": 0.1}
     found = measures.compare(three(hits), "a", "b", "white-box")
     assert (found["verdict"], found["reason"]) == ("not decided", "the attack fails on both")
+    for name in "ab":
+        hits[name]["transfer-oracle"] = hits[name]["white-box"]
+    suite = SUITE | {"transfer-oracle": spec()}
+    assert measures.compare(Fake(hits, hits, hits, attacks=suite), "a", "b", "average")["reason"] == "the attack fails on both"
     hits["b"]["white-box"] = 0.5
-    assert measures.compare(three(hits), "a", "b", "white-box")["verdict"] == "holds"
+    found = measures.compare(three(hits), "a", "b", "white-box")
+    assert (found["verdict"], found["reason"]) == ("holds", "masked: a, b")
 
 
 def test_headline_comparisons_are_judged_among_each_other(monkeypatch):
@@ -142,12 +164,17 @@ def test_headline_comparisons_are_judged_among_each_other(monkeypatch):
     assert found["p_adjusted"] == evidence.family["table1", "F_FD", "Deep", "radius"][1] > found["p"]
     assert measures.adjusted(evidence, "F_FD", "Deep", "radius", 0.01) == pytest.approx(0.1)  # other seeds than the family's
     assert measures.adjusted(evidence, "Deep", "F_FD", "radius", 0.01) == 0.01  # no headline
+    # alone it is one of ten all the same
+    few = [{name: of for name, of in one.items() if name in ("F_FD", "Deep")} for one in hits]
+    alone = Fake(*few, attacks=suite)
+    monkeypatch.setattr(alone, "setting", "table1", raising=False)
+    assert measures.compare(alone, "F_FD", "Deep", "radius")["p_adjusted"] == pytest.approx(10 * found["p"])
     assert found["p"] < 0.05 <= found["p_adjusted"]
     assert found["verdict"] == "not decided" and "among the headline claims" in found["reason"]
 
 
 def test_a_claim_of_several_pairs():
-    assert measures.combine(["holds", "holds"]) == "holds"
+    assert measures.combine(["holds", "holds"]) == "holds" and measures.combine([]) == "not decided"
     assert measures.combine(["holds", "not decided"]) == "not decided"
     assert measures.combine(["not decided", "does not hold"]) == "does not hold"
 

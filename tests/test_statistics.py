@@ -99,3 +99,11 @@ def test_the_smallest_difference_that_can_be_found():
     for _ in range(rounds):
         found += statistics.compare(networks(draws, 5, 50, 0.05, 0) + size, networks(draws, 5, 50, 0.05, 0)).p < 0.05
     assert 0.7 < found / rounds < 0.9
+
+
+def test_two_networks_are_compared_by_mcnemar_and_bonett_and_price():
+    """3 of 50 images that only one network keeps: exactly p = 0.25."""
+    a, b = np.arange(50) < 20, np.arange(50) < 17
+    found = statistics.compare(a, b)
+    assert found.p == pytest.approx(0.25) and found.effect == pytest.approx(0.06) and found.low < 0 < found.high
+    assert (found.low, found.high) == pytest.approx((-0.0236, 0.1390), abs=2e-3) and not found.decides

@@ -79,9 +79,9 @@ def judge(claim: pd.Series, evidence: Evidence, protocol: str) -> Verdict:
     except NotComputed:
         return Verdict(NOT_TESTED, reason=f"not computed in this profile ({claim['setting']})")
     if weak and found.verdict != NOT_TESTED:
-        return replace(found, verdict="not decided", reason=f"undertrained: {', '.join(weak)}")
+        return replace(found, verdict="not decided", weaker=False, reason=f"undertrained: {', '.join(weak)}")
     if 0 < found.seeds < statistics.SEEDS and found.verdict in ("holds", "does not hold"):
-        return replace(found, verdict="not decided", reason="; ".join(part for part in (FEW, found.reason) if part))
+        return replace(found, verdict="not decided", weaker=False, reason="; ".join(part for part in (FEW, found.reason) if part))
     return found
 
 

@@ -25,7 +25,8 @@ def curve_points(evidence: Evidence, name: str, measure: str = "radius", points:
     units."""
     radii, top = by_seed(evidence, name, measure), reach(evidence, measure)
     steps = np.linspace(0, 1, points)
-    mean = [float((radii > step).to_numpy().mean()) for step in steps]
+    mean = [float((radii > step).to_numpy().mean()) for step in steps[:-1]]
+    mean.append(float(by_seed(evidence, name, measure.replace("radius", "worst")).to_numpy().mean()))  # scores end at epsilon
     rates = [evaluation.rate(np.arange(len(radii)) < round(value * len(radii))) for value in mean]
     return pd.DataFrame({"eps": (steps * top).round(4), "accuracy": [100 * value for value in mean],
                          "low": [100 * r.low for r in rates], "high": [100 * r.high for r in rates]})  # fmt: skip

@@ -84,7 +84,7 @@ def table2(evidence: Evidence) -> Iterator[Table]:
 
 def table3(evidence: Evidence) -> Iterator[Table | Figure]:
     frame = tables.table3(evidence)
-    keep = ["target", "substitute", "column", "protocol", "clean", "paper", "value", "low", "high", "n"]
+    keep = ["target", "substitute", "column", "protocol", "clean", "undertrained", "paper", "value", "low", "high", "n", "masked"]
     yield Table("table3", frame, frame[keep].round(1), tables.caption(evidence.at("transfer-resnet101")))
     for protocol in ("published", "current", "sound"):
         yield Figure(f"table3-{protocol}", figures.plot_matrix(tables.matrix(frame, protocol)))
@@ -109,7 +109,10 @@ def known_answer(evidence: Evidence) -> Iterator[Table]:
         "the parts before it left."
     )
     yield Table(
-        "anchor", frame, frame[["network", "seed", "attack", "clean", "value", "low", "high", "n", "broken by"]].round(1), words
+        "anchor",
+        frame,
+        frame[["network", "seed", "attack", "clean", "value", "low", "high", "n", "masked", "broken by"]].round(1),
+        words,
     )
 
 
