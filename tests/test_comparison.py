@@ -13,7 +13,7 @@ from fpdlib.errors import FPDError
 from fpdlib.paper import published
 from fpdlib.paper.experiments import PROFILES, VARIANTS
 from fpdlib.paper.settings import SETTINGS, networks_of, setting
-from fpdlib.report import tables
+from fpdlib.report import claims, tables
 from fpdlib.results import Evidence
 from fpdlib.results.inputs import Inputs
 from fpdlib.results.store import Store
@@ -146,6 +146,9 @@ class Half(Evidence):
     def at(self, setting):
         return Half(self.plan, self.store, setting)
 
+    def whole(self, *settings):
+        return Half(fpdlib.plan(*settings, profile="laptop", seeds=self.planned_seeds), self.store)
+
     def _is_complete(self, name, seed, attacks):
         return name in self.names
 
@@ -159,6 +162,30 @@ class Half(Evidence):
         frames = [pd.DataFrame({"index": index, "eps": eps, "broken": [i % 2 == 1 for i in index]}).assign(**same)
                   for eps in spec.eps]  # fmt: skip
         return pd.concat(frames, ignore_index=True)
+
+
+@pytest.mark.parametrize("claim", ["table1-related", "noise-robust", "gate-robust", "robust-mnist"])
+def test_a_plan_of_one_claim_gives_the_verdict_of_the_whole_plan(tmp_path, claim):
+    """The plain network and the other headline claims are looked up even where the claim does not name them."""
+
+    class Weak(Half):
+        """F and its variants lose 10 % of clean images, which the plain network does not."""
+
+        def whole(self, *settings):
+            return Weak(fpdlib.plan(*settings, profile="laptop", seeds=self.planned_seeds), self.store)
+
+        def at(self, setting):
+            return Weak(self.plan, self.store, setting) if setting != self.setting else self
+
+        def _outcome(self, name, attack, seed):
+            frame = super()._outcome(name, attack, seed)
+            return frame.assign(clean_prediction=(frame["index"] % 10 == 0).astype(int) if name.startswith("F") else 0)
+
+    store, seeds = Store(tmp_path), [0, 1, 2]
+    alone, whole = (claims.verify(Weak(rows, store), (claim,)) for rows in
+                    (fpdlib.plan(claim, profile="laptop", seeds=seeds), fpdlib.plan(profile="laptop", seeds=seeds)))  # fmt: skip
+    assert list(alone["reason"]) == list(whole["reason"]) and "undertrained" in " ".join(alone["reason"])
+    pd.testing.assert_series_equal(alone["verdict"], whole["verdict"])
 
 
 def test_the_published_columns_print_what_the_paper_prints():
