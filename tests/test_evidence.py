@@ -237,8 +237,8 @@ def test_what_was_read_may_be_changed(tmp_path):
     evidence = fpdlib.load(fpdlib.plan("table1", profile="laptop"), str(tmp_path))
     store, result = evidence.store, evidence.result("X", "radius", 0)
     mine = store.outcome(result)
-    mine.loc[:, "broken"] = True
-    assert not store.outcome(result)["broken"].all()
+    mine.loc[:, "broken"] = False
+    assert store.outcome(result)["broken"].any()
 
 
 def test_the_tidy_frame_has_every_attack_also_where_two_share_a_result(tmp_path):

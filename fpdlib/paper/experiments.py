@@ -292,8 +292,8 @@ class Headline:
 
 # `ReLU` is O, the plain CNN.
 HEADLINES = (
-    Headline("inner layers in shallow blocks, not in deep ones", "F_FD", "Deep"),
-    Headline("the whole framework, not restoration beside it", "F", "F_FD+R"),
+    Headline("inner layers in shallow, not deep blocks", "F_FD", "Deep"),
+    Headline("the framework, not restoration beside it", "F", "F_FD+R"),
     Headline("restoration beside the inner layers", "F_FD+R", "F_FD"),
     Headline("ELU with tanh, not ReLU", "ELU+Tanh", "ReLU"),
     Headline("no bottleneck", "F", "F_2IB-Mid"),

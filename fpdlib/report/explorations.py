@@ -115,17 +115,14 @@ def headlines(evidence: Evidence) -> pd.DataFrame:
 def narrow_headlines(frame: pd.DataFrame) -> pd.DataFrame:
     """`headlines` as words, for a page."""
 
-    def said(line: pd.Series, before: str = "") -> str:
-        if not np.isfinite(line.get(f"{before}difference", np.nan)):
-            return "-"
-        return f"{line[f'{before}difference']:+.1f} [{line[f'{before}low']:.1f}, {line[f'{before}high']:.1f}]"
+    def said(line: pd.Series) -> str:
+        return f"{line['difference']:+.1f} [{line['low']:.1f}, {line['high']:.1f}]" if np.isfinite(line["difference"]) else "-"
 
     return pd.DataFrame({
         "the paper says": frame["claim"],
         "ours, points": [said(line) for _, line in frame.iterrows()],
         "can find": ["-" if np.isnan(v) else f"{v:.1f}" for v in frame["smallest"].astype(float)],
         "verdict": frame["verdict"],
-        "as published": [said(line, "published ") for _, line in frame.iterrows()],
     })  # fmt: skip
 
 

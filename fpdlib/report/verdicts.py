@@ -209,12 +209,13 @@ def attack_cost(evidence: Evidence, slow: str, fast: str) -> Verdict:
 
     Counted, not timed, so that it does not depend on the machine; `tables.times` has the seconds.
     """
-    seed, spent = evidence.complete(variant(slow), variant(fast))[0], []
+    attacks, spent = tuple(keys(evidence, "all", "published")), []
+    seeds = evidence.complete(variant(slow), variant(fast), attacks=attacks)
     for name in (variant(slow), variant(fast)):
-        macs = network.cost(evidence.result(name, "", seed).spec)
+        macs = network.cost(evidence.result(name, "", seeds[0]).spec)
         weights = macs["forward_macs"], macs["pixel_macs"]
-        counts = [evidence.meta(name, attack, seed)["counts"] for attack in keys(evidence, "all", "published")]
-        spent.append(np.array([c["forwards"] * weights[0] + c["backwards"] * weights[1] for c in counts]))
+        counts = [[evidence.meta(name, attack, seed)["counts"] for attack in attacks] for seed in seeds]
+        spent.append(np.array([[c["forwards"] * weights[0] + c["backwards"] * weights[1] for c in of] for of in counts]).mean(0))
     if not all(one.all() for one in spent):
         return Verdict("not decided", reason="an attack found no correctly classified image")
     ratios = np.log(spent[0] / spent[1])
@@ -223,7 +224,7 @@ def attack_cost(evidence: Evidence, slow: str, fast: str) -> Verdict:
     effect, low, high = np.exp((mean, mean - half, mean + half))
     printed = published.load(2).query("metric == 'average' and attack == 'time_min'").set_index("network")["value"]
     then = printed[slow] / printed[fast]
-    return Verdict(decide(low, high, 1.0), effect, low, high, "times the multiply-accumulates", len(ratios), 0,
+    return Verdict(decide(low, high, 1.0), effect, low, high, "times the multiply-accumulates", len(ratios), len(seeds),
                    f"n counts attacks; the paper: {then:.2g} times the minutes", size=effect / then, size_low=low / then,
                    size_high=high / then)  # fmt: skip
 
