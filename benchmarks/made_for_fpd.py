@@ -1,6 +1,6 @@
 """What do the attacks made for FPD find that others do not? Each alone, at the median radius of a network's images.
 
-    python benchmarks/made_for_fpd.py laptop 100 F Mid+Inner F_FD+R      (needs their checkpoints: committed, or in the store)
+    python benchmarks/made_for_fpd.py laptop 30 F F_FD+R      (needs their checkpoints: committed, or in the store)
 
 For each network the images that stand after PGD on the logits before tanh, after each attack made for FPD, after AutoAttack, and
 how many of those that AutoAttack leaves each of the others breaks. Writes results/<profile>/tables/made_for_fpd.md.

@@ -1,6 +1,6 @@
 """Is the radius search strong enough? Against AutoAttack at three radii, on trained networks.
 
-    python benchmarks/radius_vs_autoattack.py laptop 50 F Deep F_FD+R X      (needs their checkpoints: a store that ran them)
+    python benchmarks/radius_vs_autoattack.py laptop 40 Deep F      (needs their checkpoints: committed, or in the store)
 
 For each network the radii of the first test images, then AutoAttack (APGD-CE, APGD-T, FAB-T, Square on the logits before tanh, judged
 on the deployed output) at their quartiles: how many images stand in each. Writes results/<profile>/tables/radius_vs_autoattack.md.
@@ -31,12 +31,13 @@ def main(profile: str, images: str, *names: str) -> None:
             strong = replace(spec, method=AutoAttack(), eps=(float(eps),))
             left = evaluation.robust(evaluation.evaluate(model, splits, strong, 0)[0]).iloc[:, -1]
             lines.append({"network": name, "n": len(radii), "eps": round(float(eps), 4), "stand: radius": int((radii > eps).sum()),
-                          "stand: AutoAttack": int(left.sum()), "passes an image": round(counts["backwards"] / len(radii))})  # fmt: skip
+                          "stand: AutoAttack": int(left.sum()),
+                          "passes an image": round(counts["backwards"] / len(radii))})  # fmt: skip
             print(lines[-1], flush=True)
     target = Path("results") / profile / "tables" / "radius_vs_autoattack.md"
     target.parent.mkdir(parents=True, exist_ok=True)
-    text = f"Profile {profile}, seed 0, L-inf; images that stand beyond a radius.\n\n{pd.DataFrame(lines).to_markdown(index=False)}\n"
-    target.write_text(text)
+    words = f"Profile {profile}, seed 0, L-inf; images that stand beyond a radius."
+    target.write_text(f"{words}\n\n{pd.DataFrame(lines).to_markdown(index=False)}\n")
 
 
 if __name__ == "__main__":
