@@ -179,7 +179,7 @@ def test_one_tiny_network_from_nothing_to_its_outcomes(few, tmp_path, capsys):
     fpdlib.compute(rows, "cpu", str(tmp_path), count=1, quiet=True)
     evidence = fpdlib.load(rows, str(tmp_path))
     assert evidence.seeds("X") == [0] and not evidence.missing()
-    assert len(evidence.outcome("X", "curve", 0)) == 3 * 20 and evidence.log("X", 0)["epoch"].tolist() == [0, 1]
+    assert len(evidence.outcome("X", "radius", 0)) == 10 and evidence.log("X", 0)["epoch"].tolist() == [0, 1]
     assert 0 <= evidence.clean("X", 0).value <= 1 and evidence.clean("X", 0).n == 200
     counts = evidence.meta("X", "transfer-oracle", 0)["counts"]
     assert counts["backwards"] > 0 and 0 <= counts["surrogate_agreement"] <= 1
@@ -187,12 +187,12 @@ def test_one_tiny_network_from_nothing_to_its_outcomes(few, tmp_path, capsys):
     assert set(tidy["attack"]) == set(rows[rows["kind"] == "outcomes"]["attack"]) and {"network", "seed", "eps", "broken"} <= set(
         tidy
     )
-    needs = evidence.meta("X", "curve", 0)["needs"]
+    needs = evidence.meta("X", "radius", 0)["needs"]
     assert list(needs.values()) == [Store(tmp_path).entry(evidence.result("X", "", 0))["sha256"]["model.safetensors"]]
-    assert evidence.meta("X", "curve", 0)["data"] == evidence.meta("X", "", 0)["data"] != ""
+    assert evidence.meta("X", "radius", 0)["data"] == evidence.meta("X", "", 0)["data"] != ""
     written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     fpdlib.compute(rows, "cpu", str(tmp_path))
-    assert "8 of 8 results are there, 0 to compute" in capsys.readouterr().out
+    assert "7 of 7 results are there, 0 to compute" in capsys.readouterr().out
     assert written == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     model = fpdlib.load_network("X", TINY, device="cpu", store=str(tmp_path))
     assert model(torch.rand(2, 3, 32, 32)).shape == (2, 10) and not model.training
@@ -267,7 +267,7 @@ def test_an_interrupted_command_continues(tmp_path, number):
     if number == signal.SIGINT:
         assert b"run the same command to continue" in messages and b"Traceback" not in messages
     run = cli(tmp_path, *WORK)
-    assert run.returncode == 0 and "of 8 results are there" in run.stdout, run.stderr
+    assert run.returncode == 0 and "of 7 results are there" in run.stdout, run.stderr
     assert not list((tmp_path / "partial").iterdir())
 
 
@@ -275,7 +275,7 @@ def test_one_worker_two_workers_and_two_commands_give_the_same_bits(few, tmp_pat
     for count in (1, 2):
         done = cli(tmp_path / str(count), *WORK, "--workers", count)
         assert done.returncode == 0, done.stderr
-        assert "0 of 8 results are there, 8 to compute" in done.stdout
+        assert "0 of 7 results are there, 7 to compute" in done.stdout
     runs = [subprocess.Popen([sys.executable, "tests/tiny.py", *WORK, "--store", str(tmp_path / "both"), "--workers", "1"], cwd=ROOT,
                              env={**os.environ, "PYTHONPATH": str(ROOT)}) for _ in range(2)]  # fmt: skip
     assert [run.wait(300) for run in runs] == [0, 0]
@@ -283,9 +283,9 @@ def test_one_worker_two_workers_and_two_commands_give_the_same_bits(few, tmp_pat
     rows = tiny()
     for other in ("2", "both", "notebook"):
         same(bits(tmp_path / "1", rows), bits(tmp_path / other, rows))
-    assert len(list((tmp_path / "both" / "outcomes").iterdir())) == 7
+    assert len(list((tmp_path / "both" / "outcomes").iterdir())) == 6
     again = cli(tmp_path / "2", *WORK, "--workers", 2)
-    assert "8 of 8 results are there, 0 to compute" in again.stdout
+    assert "7 of 7 results are there, 0 to compute" in again.stdout
 
 
 def test_helpers_end_with_the_process_that_started_them(tmp_path):
@@ -359,7 +359,7 @@ def test_a_network_is_trained_attacked_and_continued_on_a_gpu(few, tmp_path):
         except BudgetExhausted:
             stops += 1
     evidence = fpdlib.load(rows, str(tmp_path))
-    assert stops and evidence.seeds("X") == [0] and len(evidence.outcome("X", "curve", 0)) == 60
+    assert stops and evidence.seeds("X") == [0] and len(evidence.outcome("X", "radius", 0)) == 10
     assert evidence.meta("X", "", 0)["provenance"]["hardware"] == torch.cuda.get_device_name(0)
     with worker.gpu(Store(tmp_path), torch.device("cuda")) as mine:
         assert mine.index == 0
