@@ -3,7 +3,7 @@
     python benchmarks/made_for_fpd.py laptop 30 F F_FD+R      (needs their checkpoints: committed, or in the store)
 
 For each network the images that stand after PGD on the logits before tanh, after each attack made for FPD, after AutoAttack, and
-how many of those that AutoAttack leaves each of the others breaks. Writes results/<profile>/tables/made_for_fpd.md.
+how many of those that AutoAttack leaves each of the others breaks. Writes results/<profile>/tables/made_for_fpd.{csv,md}.
 """
 
 import sys
@@ -16,6 +16,7 @@ import fpdlib
 from fpdlib import data, evaluation
 from fpdlib.attacks.methods import PGD, AutoAttack, MadeForFPD
 from fpdlib.attacks.spec import AttackSpec
+from fpdlib.report.publish import Table
 
 
 def main(profile: str, images: str, *names: str) -> None:
@@ -38,10 +39,8 @@ def main(profile: str, images: str, *names: str) -> None:
             lines.append({"network": name, "n": len(radii), "eps": round(eps, 4), "attack": attack, "stand": int(stands.sum()),
                           "breaks of what AutoAttack leaves": found})  # fmt: skip
             print(lines[-1], flush=True)
-    target = Path("results") / profile / "tables" / "made_for_fpd.md"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    words = f"Profile {profile}, seed 0, L-inf at the median radius; images that stand."
-    target.write_text(f"{words}\n\n{pd.DataFrame(lines).to_markdown(index=False)}\n")
+    frame, words = pd.DataFrame(lines), f"Profile {profile}, seed 0, L-inf at the median radius; images that stand."
+    Table("made_for_fpd", frame, frame, words).write(Path("results") / profile)
 
 
 if __name__ == "__main__":

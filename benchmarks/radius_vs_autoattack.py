@@ -3,7 +3,8 @@
     python benchmarks/radius_vs_autoattack.py laptop 40 Deep F      (needs their checkpoints: committed, or in the store)
 
 For each network the radii of the first test images, then AutoAttack (APGD-CE, APGD-T, FAB-T, Square on the logits before tanh, judged
-on the deployed output) at their quartiles: how many images stand in each. Writes results/<profile>/tables/radius_vs_autoattack.md.
+on the deployed output) at their quartiles: how many images stand in each. Writes
+results/<profile>/tables/radius_vs_autoattack.{csv,md}.
 """
 
 import sys
@@ -17,6 +18,7 @@ import fpdlib
 from fpdlib import data, evaluation
 from fpdlib.attacks.methods import AutoAttack
 from fpdlib.attacks.spec import AttackSpec
+from fpdlib.report.publish import Table
 
 
 def main(profile: str, images: str, *names: str) -> None:
@@ -34,10 +36,8 @@ def main(profile: str, images: str, *names: str) -> None:
                           "stand: AutoAttack": int(left.sum()),
                           "passes an image": round(counts["backwards"] / len(radii))})  # fmt: skip
             print(lines[-1], flush=True)
-    target = Path("results") / profile / "tables" / "radius_vs_autoattack.md"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    words = f"Profile {profile}, seed 0, L-inf; images that stand beyond a radius."
-    target.write_text(f"{words}\n\n{pd.DataFrame(lines).to_markdown(index=False)}\n")
+    frame, words = pd.DataFrame(lines), f"Profile {profile}, seed 0, L-inf; images that stand beyond a radius."
+    Table("radius_vs_autoattack", frame, frame, words).write(Path("results") / profile)
 
 
 if __name__ == "__main__":

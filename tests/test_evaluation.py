@@ -18,7 +18,7 @@ from fpdlib.evaluation.outcomes import evaluate, paired, rate
 from fpdlib.paper.suites import TABLE1_PGD
 from fpdlib.runtime import Budget
 
-SOUND = AttackSpec("sound", "sound-pgd", PGD(((20, None, 1),)), images=100, batch_size=40)
+SOUND = AttackSpec("sound", "sound", PGD(((20, None, 1),)), images=100, batch_size=40)
 
 
 class Linear(nn.Module):
@@ -57,7 +57,7 @@ def test_pgd_breaks_a_linear_model_exactly_where_it_can_be_broken():
     splits, margin = images_for(model)
     order = evaluation.test_order(100)
     eps = (0.001, 0.003, 0.01, 0.03)
-    frame, _ = evaluate(model, splits, AttackSpec("a", "sound-pgd", PGD(((20, None, 0),)), eps=eps, images=100), 0)
+    frame, _ = evaluate(model, splits, AttackSpec("a", "sound", PGD(((20, None, 0),)), eps=eps, images=100), 0)
     hits = evaluation.robust(frame)
     for radius, column in zip(eps, hits, strict=True):
         assert (hits[column].loc[order.numpy()].to_numpy() == (margin[order] > radius).numpy()).mean() >= 0.99
@@ -82,7 +82,7 @@ def test_saturated_tanh_hides_gradients_from_published_and_not_from_sound():
     splits, _ = images_for(model)
     point = {"eps": (0.1,), "images": 100}
     hidden, _ = evaluate(model, splits, AttackSpec("p", "published", PGD(((40, 0.01, 0),)), **point), 0)
-    sound, _ = evaluate(model, splits, AttackSpec("s", "sound-pgd", PGD(((40, 0.01, 0),)), **point), 0)
+    sound, _ = evaluate(model, splits, AttackSpec("s", "sound", PGD(((40, 0.01, 0),)), **point), 0)
     assert hidden["gradient_is_zero"].mean() > 0.9 and not sound["gradient_is_zero"].any()
     assert evaluation.robust(hidden).mean().item() > 0.9 and evaluation.robust(sound).mean().item() == 0
     assert (hidden.loc[hidden["gradient_is_zero"], "linf"] == 0).all()
@@ -95,7 +95,7 @@ def test_the_published_protocol_is_a_double_softmax():
     losses = {name: attacks.loss_gradient(View(model, out), x, y)[0] for name, out in methods.PROTOCOLS.items()}
     assert torch.allclose(losses["published"], -logits.softmax(1).softmax(1)[:, 0].log())
     assert torch.allclose(losses["current"], -logits.softmax(1)[:, 0].log())
-    assert torch.allclose(losses["sound-pgd"], -model.pre_squeeze(x).softmax(1)[:, 0].log())
+    assert torch.allclose(losses["sound"], -model.pre_squeeze(x).softmax(1)[:, 0].log())
 
 
 def test_bounded_margins_keep_the_ranking_and_small_logits():
@@ -109,10 +109,10 @@ def test_bounded_margins_keep_the_ranking_and_small_logits():
 def test_only_survivors_are_attacked_and_every_pass_is_counted():
     model = Linear()
     splits, margin = images_for(model)
-    one = AttackSpec("a", "sound-pgd", PGD(((5, None, 0),)), eps=(0.003,), images=100)
+    one = AttackSpec("a", "sound", PGD(((5, None, 0),)), eps=(0.003,), images=100)
     _, counts = evaluate(model, splits, one, 0)
     assert counts["backwards"] == 5 * 100  # five steps; the zero-gradient check is no pass of the attack
-    both = AttackSpec("a", "sound-pgd", PGD(((5, None, 0), (7, None, 2))), eps=(0.003,), images=100)
+    both = AttackSpec("a", "sound", PGD(((5, None, 0), (7, None, 2))), eps=(0.003,), images=100)
     frame, counts = evaluate(model, splits, both, 0)
     standing = int((margin > 0.003).sum())
     assert counts["backwards"] == pytest.approx(500 + 14 * standing, abs=40)

@@ -160,8 +160,8 @@ def _splits(model, x):
 
 
 def test_views_of_the_protocols():
-    assert [PGD(((1, None, 0),)).sees(p) for p in ("published", "current", "sound-pgd", "sound")] == [
-        "softmax", "deployed", "pre-squeeze", "pre-squeeze"]  # fmt: skip
+    assert [PGD(((1, None, 0),)).sees(p) for p in ("published", "current", "sound")] == [
+        "softmax", "deployed", "pre-squeeze"]  # fmt: skip
     for method in (PUBLISHED["linf-cw"], PUBLISHED["l2-cw"], PUBLISHED["l2-deepfool"], AutoAttack()):
         assert [method.sees(p) for p in ("published", "current", "sound")] == ["deployed", "deployed", "logits"]
 

@@ -21,7 +21,7 @@ from fpdlib.errors import FPDError, choose
 
 Attempt = Callable[..., Tensor]
 # protocol -> what a gradient attack on cross-entropy sees (see `attacks`)
-PROTOCOLS = {"published": "softmax", "current": "deployed", "sound-pgd": "pre-squeeze", "sound": "pre-squeeze"}
+PROTOCOLS = {"published": "softmax", "current": "deployed", "sound": "pre-squeeze"}
 
 
 class Method(Protocol):

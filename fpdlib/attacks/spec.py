@@ -7,9 +7,9 @@ chooses the view of the network that they see, which is where the protocols diff
   classifier appended one); no random start, the last iterate, parameters as printed in Sec. 4. C&W and DeepFool saw the
   deployed logits there.
 - `current`: the same attacks on the deployed logits, as today's ART runs them.
-- `sound-pgd`: the logits before tanh with a bounded margin (same ranking, no vanishing gradient), restarts, worst
-  case per example. `sound`: the same and everything else that a present-day evaluation asks for (AutoAttack, Square,
-  targeted margins, attacks made for FPD, epsilon-bounded C&W and DeepFool), and any iterate counts that fools the network.
+- `sound`: the logits before tanh with a bounded margin (same ranking, no vanishing gradient), restarts, worst case per example,
+  and everything else that a present-day evaluation asks for (AutoAttack, Square, targeted margins, attacks made for FPD,
+  epsilon-bounded C&W and DeepFool); any iterate counts that fools the network.
 
 Success is always judged on the deployed output, and only within epsilon; where that is not a number, the network in float64 decides.
 """
@@ -29,7 +29,7 @@ from fpdlib.network.answers import OVERFLOWS
 class AttackSpec:
     """One column of a table.
 
-    protocol: 'published', 'current', 'sound-pgd' or 'sound' (see the module). method: see `methods`. eps: radii in pixel units
+    protocol: 'published', 'current' or 'sound' (see the module). method: see `methods`. eps: radii in pixel units
     of the method's norm, ascending, inf for an attack without a bound; more than one is a ladder: an example broken at one
     radius stays broken at the larger ones, only survivors are attacked.
     surrogate: None (white-box), the labels on which a three-layer fully connected substitute is trained for this

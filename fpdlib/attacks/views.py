@@ -102,7 +102,7 @@ class View(nn.Module):
 
     def _part(self, x: Tensor) -> Tensor:
         """Logits of a part, margins bounded; for 'restored' with the restoration error (B, pixels) behind them."""
-        if isinstance(self.network, nn.Module) and hasattr(self.network, "lift"):
+        if hasattr(self.network, "lift"):
             x = self.network.lift(x)
         network = getattr(self.network, "network", self.network)
         if self.outputs == "bare":

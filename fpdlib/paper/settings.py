@@ -256,8 +256,6 @@ def read_by(claim: pd.Series) -> tuple[tuple[str, ...], tuple[str, ...], str]:
     if test == "exploration":
         pairs = explored(claim["better"]).pairs
         return ("table1",), tuple(dict.fromkeys(one for pair in pairs for one in pair)), ""
-    if test == "masked":
-        return (name,), (NETWORKS[claim["better"]],), ""
     if not name or test == "less":
         return (), (), ""
     if test == "restoration":

@@ -58,7 +58,7 @@ def table1(evidence: Evidence) -> Iterator[Table | Figure]:
     frame = tables.table1(here)
     yield Table("table1", frame, tables.readable(frame), words)
     main = explorations.headlines(here)
-    yield Table("headlines", main, explorations.narrow_headlines(main), explorations.scale(here))
+    yield Table("headlines", main, explorations.narrow_headlines(main), explorations.terms(here))
     yield Figure("headlines", figures.plot_headlines(main, explorations.scale(here, brief=True)))
     ordered = explorations.order(here)
     yield Table("order", ordered, explorations.narrow(ordered), explorations.scale(here))
