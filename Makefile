@@ -9,7 +9,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 # Compiled once: of the thousands of installed modules, what a worker and a notebook import.
-IMPORTED := import fpdlib.report.publish, fpdlib.report.notebook, art.attacks.evasion, art.estimators.classification, foolbox, \
+IMPORTED := import fpdlib.report.claims, fpdlib.report.notebook, art.attacks.evasion, art.estimators.classification, foolbox, \
 	pyautoattack, ipykernel.kernelapp, papermill, snakemake.cli, matplotlib.pyplot
 
 .PHONY: reproduce test lab lint lock clean
@@ -18,11 +18,12 @@ IMPORTED := import fpdlib.report.publish, fpdlib.report.notebook, art.attacks.ev
 reproduce: $(INSTALLED)
 	@$(if $(filter $(PROFILE),$(PROFILES)),true,echo "error: PROFILE is $(PROFILE); accepted: $(PROFILES)." >&2; exit 2)
 	$(BIN)/python -m fpdlib work --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS))
-	FPD_COMPUTE=0 $(BIN)/snakemake --cores all --nolock --rerun-incomplete --forceall --quiet all --config profile=$(PROFILE)
-	$(BIN)/python -m fpdlib table all --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS))
+	$(if $(SEEDS),FPD_PUBLISH=build/seeds) FPD_COMPUTE=0 $(BIN)/snakemake --cores all --nolock --rerun-incomplete --forceall --quiet all \
+	    --config profile=$(PROFILE) $(if $(SEEDS),seeds="$(SEEDS)")
+	$(if $(SEEDS),FPD_PUBLISH=build/seeds) $(BIN)/python -m fpdlib table all --profile $(PROFILE)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 1200 tests notebooks
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 1200 notebooks tests
 
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB) notebooks

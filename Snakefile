@@ -44,13 +44,13 @@ rule notebook:
         "build/{profile}/{name}.ipynb",
     params:
         python=sys.executable,
-        results="results/{profile}/notebooks",
+        seeds=f"-r seeds '{config['seeds']}'" if "seeds" in config else "",
         failed="build/{profile}/failed-{name}.ipynb",
     threads: 1
     shell:
-        "mkdir -p {params.results} && rm -f {params.failed} && "
+        "rm -f {params.failed} && "
         "{{ {params.python} -m papermill --no-progress-bar --log-level WARNING {input.notebook} {output}.tmp.ipynb "
-        "-p profile {wildcards.profile} || {{ mv {output}.tmp.ipynb {params.failed}; "
+        "-p profile {wildcards.profile} {params.seeds} || {{ mv {output}.tmp.ipynb {params.failed}; "
         "echo '{wildcards.name} failed; it is kept with its traceback: {params.failed}' >&2; exit 1; }}; }} && "
-        "mv {output}.tmp.ipynb {output} && cp {output} {params.results}/{wildcards.name}.ipynb && "
+        "mv {output}.tmp.ipynb {output} && "
         "echo '{wildcards.name} ({wildcards.profile}): done'"

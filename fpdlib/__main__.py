@@ -1,5 +1,5 @@
-"""`python -m fpdlib`: work, plan, status, table, export, compare, gc, pages, cost. Errors are one line on stderr and exit status 2;
-a budget that ran out or Ctrl-C exits with 3, and the same command continues.
+"""`python -m fpdlib`: work, plan, status, table, verify, report, export, compare, gc, pages, cost. Errors are one line on stderr and
+exit status 2; a budget that ran out or Ctrl-C exits with 3, and the same command continues.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pandas as pd
 from fpdlib.errors import BudgetExhausted, FPDError, NotComputed, choose
 from fpdlib.files import project_folder
 
-TABLES = ("1", "2", "3", "4", "caltech", "known-answer", "claims", "all")
+TABLES = ("1", "2", "3", "4", "caltech", "known-answer", "claims", "answer", "all")
 
 
 def seconds(text: str) -> float:
@@ -51,8 +51,13 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--csv", type=Path, help="write the plan, a row per number, to this file")
     out = argparse.ArgumentParser(add_help=False, parents=[common])
     out.add_argument("--out", type=Path, default=project_folder("results", "FPD_RESULTS"), help="default: FPD_RESULTS or results/")
-    table = commands.add_parser("table", help="show a table from what is there, and write it under results/", parents=[out])
-    table.add_argument("number", choices=TABLES, help="the paper's table, the known answer, a verdict on every claim, or all of it")
+    table = commands.add_parser("table", help="show a table that a notebook published under results/")
+    table.add_argument("number", choices=TABLES, help="the paper's table, the known answer, the verdicts, the answer, or all of it")
+    table.add_argument("--profile", default="smoke", help="smoke, laptop, paper-short, paper")
+    made = commands.add_parser("report", help="one page of all that the notebooks published, and the notebooks as pages")
+    made.add_argument("--profile", default="smoke", help="smoke, laptop, paper-short, paper")
+    check = commands.add_parser("verify", help="a verdict on every claim, from what is there", parents=[common])
+    check.add_argument("claims", nargs="*", help="claims by id (default: all)")
     commands.add_parser("export", help="write what is there as evidence, a few Parquet files", parents=[out])
     commands.add_parser("compare", help="what the store computed itself beside the committed evidence", parents=[common])
     collect = commands.add_parser("gc", help="what the store has and no plan of the profile knows", parents=[common])
@@ -102,23 +107,37 @@ def plan(arguments: argparse.Namespace) -> None:
 
 def table(arguments: argparse.Namespace) -> None:
     from fpdlib.report import publish
+
+    names = list(publish.TABLES) if arguments.number == "all" else [arguments.number]
+    for name in names:
+        try:
+            print(f"\n{publish.read(arguments.profile, name)}")
+        except NotComputed as absent:  # the others can still be shown
+            if len(names) == 1:
+                raise
+            print(f"\n{name} is left out: {absent}")
+    print(f"\nTables and figures: {publish.results_folder(arguments.profile)}")
+
+
+def verify(arguments: argparse.Namespace) -> None:
+    from fpdlib.report import claims
     from fpdlib.results import load
     from fpdlib.results import plan as planned
 
     evidence = load(planned(profile=arguments.profile, seeds=arguments.seeds), arguments.store)
-    target, names = arguments.out / arguments.profile, TABLES[:-1] if arguments.number == "all" else (arguments.number,)
-    for name in names:
-        try:
-            for number, item in enumerate(publish.TABLES[name](evidence)):
-                item.write(target)
-                if number == 0:
-                    print(f"\nTable {name}: {item.words}" if name != "claims" else f"\nVerdicts: {item.words}")
-                    print(item.shown.to_string(index=False) if name != "claims" else publish.spoken(item.shown))
-        except NotComputed as absent:  # the others can still be shown
-            if len(names) == 1:
-                raise
-            print(f"\nTable {name} is left out: {absent}")
-    print(f"\nTables and figures: {target}")
+    frame = claims.verify(evidence, tuple(arguments.claims))
+    for (_, claim, place), group in frame.groupby(["id", "claim", "place"], sort=False):
+        print(f"{claim}  [{place}]")
+        for _, line in group.iterrows():
+            print(f"    {line['protocol']:9} {claims.spoken(line).replace('**', '')}")
+    print("\n" + ", ".join(f"{number} {verdict}" for verdict, number in frame["verdict"].value_counts().items()))
+
+
+def report(arguments: argparse.Namespace) -> None:
+    from fpdlib.paper import FPD
+    from fpdlib.report import page
+
+    print(f"Report: {page.write(choose('profile', arguments.profile, FPD.profiles))}")
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -178,8 +197,8 @@ def cost(arguments: argparse.Namespace) -> None:
 
 
 COMMANDS = {
-    "work": work, "plan": plan, "status": plan, "table": table, "export": export, "compare": compare, "gc": collect, "pages": pages,
-    "cost": cost,
+    "work": work, "plan": plan, "status": plan, "table": table, "verify": verify, "report": report, "export": export,
+    "compare": compare, "gc": collect, "pages": pages, "cost": cost,
 }  # fmt: skip
 
 

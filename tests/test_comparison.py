@@ -131,15 +131,18 @@ def test_no_number_of_the_paper_stands_beside_a_stand_in(tmp_path):
     """Shown on made-up evidence of every outcome: a half of the images stand, whatever the attack."""
     rows = fpdlib.plan("table2", "table3", "table4", "caltech", profile="smoke")
     evidence = Half(rows, Store(tmp_path))
-    four, three, photographs = tables.table4(evidence), tables.table3(evidence), tables.caltech(evidence)
-    assert four["paper"].isna().all() and three["paper"].isna().all() and photographs["paper"].isna().all()
-    assert "STAND-IN" in tables.caption(evidence.at("svhn-resnet50"))
-    two = tables.table2(evidence.at("table2"))
-    shown = two[two["column"].isin(tables.COLUMNS) & two["protocol"].isin(("published", "current"))]
-    assert len(shown) == 6 * 14 and shown["paper"].notna().all() and (shown["n"] > 0).all()
-    assert two.set_index(["network", "protocol", "column"]).loc[("F", "sound", "linf"), "value"] == 50
-    assert len(four) == 3 * 4 * len(evidence.at("svhn-resnet50").profile.attacks) and len(three) == 6 * (15 + 15 + 6)
-    assert len(tables.readable_attacks(four)) == 12 and tables.matrix(three, "published").shape == (6, 16)
+    for name, table, network, column, section in (
+        ("svhn-resnet50", 4, "ResNet-50/F", "linf-pgd", "SVHN"), ("caltech101", "text", "F", "Linf-PGD", "CALTECH-101"),
+        ("transfer-resnet101", 3, "ResNet-101/O_PGD", "ResNet-101/O/FGSM", "SVHN"),
+    ):  # fmt: skip
+        here = evidence.at(name)
+        assert here.profile.stand_in and math.isnan(tables.printed(here, table, network, column, section))
+        assert "STAND-IN" in tables.caption(here)
+    two = tables.measured(evidence.at("table2"), evidence.at("table2").names)
+    told = two[two["column"].isin(tables.COLUMNS) & two["protocol"].isin(("published", "current"))]
+    assert len(told) == 6 * 14 and (told["n"] > 0).all()
+    assert two.set_index(["network", "measure"]).loc[("F", "worst/linf"), "value"] == 50
+    assert "STAND-IN" not in tables.caption(evidence.at("table2"))
 
 
 class Half(Evidence):
@@ -188,9 +191,15 @@ def test_a_plan_of_one_claim_gives_the_verdict_of_the_whole_plan(tmp_path, claim
     pd.testing.assert_series_equal(alone["verdict"], whole["verdict"])
 
 
-def test_the_published_columns_print_what_the_paper_prints():
-    assert tables.paper(2, "F", "linf-pgd", "MNIST") == 0 and tables.paper(4, "ResNet-50/F", "linf-pgd", "SVHN") == 30
-    assert math.isnan(tables.paper(2, "F", "linf-pgd", "MNIST", stand_in=True))
+def test_what_the_paper_prints_stands_beside_the_real_images(tmp_path):
+    mnist, svhn = (
+        Half(fpdlib.plan(name, profile=profile), Store(tmp_path)) for name, profile in (("table2", "smoke"), ("table4", "paper"))
+    )
+    assert (
+        tables.printed(mnist, 2, "F", "linf-pgd", "MNIST") == 0 and tables.printed(svhn, 4, "ResNet-50/F", "linf-pgd", "SVHN") == 30
+    )
+    assert tables.printed(mnist, 2, "F", "linf-pgd", "MNIST", "time_min") == 72.3
+    assert math.isnan(tables.printed(mnist, 2, "F", "made/front", "MNIST"))  # the paper prints none
 
 
 def test_separate_weights_and_gaussian_similarity():

@@ -257,7 +257,10 @@ def test_a_table_leaves_out_and_names_what_is_not_there(tmp_path):
     assert "seeds 0" in whole and "seeds 0, 1" not in whole  # only seeds that are there
     evidence = fpdlib.load(rows, str(tmp_path))
     del evidence.store.committed.results[evidence.result("F", "published/linf-pgd", 0).key]
-    assert "F" not in set(tables.table2(evidence)["network"])
+    told = tables.measured(evidence, evidence.names)
+    assert "published/linf-pgd" not in set(told[told["network"] == "F"]["measure"]) and "O_PGD" in set(told["network"])
+    with pytest.raises(NotComputed, match="`python -m fpdlib work --plan table2"):
+        tables.measured(evidence, ["F"], ["published/linf-pgd"])
     assert "Left out, since outcomes are missing: F." in tables.caption(evidence)
 
 

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from tiny import TINY
 import fpdlib
 from fpdlib import __main__
 from fpdlib.errors import BudgetExhausted, FPDError
+from fpdlib.report import publish
 from fpdlib.results import values, worker
 from fpdlib.results.inputs import Inputs
 from fpdlib.results.plan import missing
@@ -383,18 +385,27 @@ def test_budget_exit_status_plan_and_gc(few, tmp_path, monkeypatch, capsys):
     assert "deleted" in capsys.readouterr().out and len(list((tmp_path / "networks").iterdir())) == 2
 
 
-@pytest.mark.parametrize("number", ["1", "2", "3", "4", "caltech", "known-answer"])
-def test_a_table_of_nothing_is_one_error(tmp_path, monkeypatch, capsys, number):
-    out = tmp_path / "out"
-    assert main(monkeypatch, "table", number, "--store", tmp_path / "typo", "--out", out) == 2
-    assert "`python -m fpdlib work" in capsys.readouterr().err and not out.exists() and not (tmp_path / "typo").exists()
+@pytest.mark.parametrize("number", ["1", "2", "3", "4", "caltech", "known-answer", "claims", "answer"])
+def test_a_table_that_no_notebook_published_is_one_error(tmp_path, monkeypatch, capsys, number):
+    monkeypatch.setenv("FPD_PUBLISH", str(tmp_path / "typo"))
+    assert main(monkeypatch, "table", number) == 2
+    said = capsys.readouterr().err
+    assert "`papermill notebooks/" in said and "-p profile smoke" in said and not (tmp_path / "typo").exists()
+    assert (Path(__file__).parent.parent / re.search(r"notebooks/\S+?\.ipynb", said)[0]).exists()
 
 
-def test_all_tables_of_nothing_are_left_out(tmp_path, monkeypatch, capsys):
-    assert main(monkeypatch, "table", "all", "--store", tmp_path / "empty", "--out", tmp_path / "out") == 0
-    assert "Table 2 is left out" in capsys.readouterr().out
-    claims = pd.read_csv(tmp_path / "out" / "smoke" / "tables" / "claims.csv")
-    assert set(claims.query("seeds > 0")["verdict"]) <= {"not tested"}
+def test_the_tables_that_were_published_are_shown_and_the_others_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FPD_PUBLISH", str(tmp_path))
+    publish.page(publish.results_folder("smoke"), "table2", "| the table |")
+    assert main(monkeypatch, "table", "all") == 0
+    said = capsys.readouterr().out
+    assert "| the table |" in said and "1 is left out" in said and "claims is left out" in said and str(tmp_path / "smoke") in said
+
+
+def test_verdicts_of_nothing_are_not_tested(tmp_path, monkeypatch, capsys):
+    assert main(monkeypatch, "verify", "--store", tmp_path / "empty", "robust-mnist", "resists-mnist") == 0
+    said = capsys.readouterr().out
+    assert said.count("not tested") == 7 and "6 not tested" in said and "holds" not in said
 
 
 def test_the_weights_do_not_depend_on_what_was_trained_before(few, tmp_path):

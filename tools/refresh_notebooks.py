@@ -1,7 +1,7 @@
-"""Refresh the outputs that nbval compares: `python tools/refresh_notebooks.py`.
+"""Execute the notebooks in place on laptop's committed evidence: `python tools/refresh_notebooks.py [01-placement ...]`.
 
-Runs every notebook as `make test` does (on committed evidence, computing nothing) and keeps the outputs of the cells tagged
-`nbval-check-output` alone; every other cell is left without output.
+They compute nothing (FPD_COMPUTE=0), keep every output, so that opening one shows its answer, and publish the tables and figures of
+`results/laptop`. A cell that wrote to stderr is an error: a reader would see a red block.
 """
 
 import os
@@ -22,18 +22,17 @@ def main(names: list[str]) -> None:
         if names and path.stem not in names:
             continue
         book = nbformat.read(path, 4)
-        done = papermill.execute_notebook(path, Path(scratch) / path.name, progress_bar=False, kernel_name="python3")
+        done = papermill.execute_notebook(
+            path, Path(scratch) / path.name, progress_bar=False, log_output=False, kernel_name="python3"
+        )
         for cell, ran in zip(book.cells, done.cells, strict=True):
-            if cell.cell_type != "code":
-                continue
-            keep = "nbval-check-output" in cell.metadata.get("tags", [])
-            cell.outputs = ran.outputs if keep else []
-            cell.execution_count = 1 if keep else None  # nbval compares only cells that were run
-            for output in cell.outputs:
-                if "execution_count" in output:
-                    output["execution_count"] = 1
+            if cell.cell_type == "code":
+                red = [output["text"] for output in ran.outputs if output.get("name") == "stderr"]
+                if red:
+                    sys.exit(f"error: {path.name} wrote to stderr:\n{''.join(red)}\nin the cell\n{cell.source}")
+                cell.outputs, cell.execution_count = ran.outputs, ran.execution_count
         nbformat.write(book, path)
-        print(path.name, flush=True)
+        print(f"{path.name}: {path.stat().st_size // 1000} KB", flush=True)
 
 
 if __name__ == "__main__":

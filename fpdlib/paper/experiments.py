@@ -12,6 +12,7 @@ import pandas as pd
 from fpdlib.attacks.spec import AttackSpec
 from fpdlib.errors import choose
 from fpdlib.evaluation.diagnostics import DiagnosisSpec
+from fpdlib.network.backbone import STAGES
 from fpdlib.network.reference import AnchorSpec
 from fpdlib.network.spec import NetworkSpec
 from fpdlib.paper.suites import LAPTOP_SCALE, PAPER_SCALE, SHORT_SCALE, SMOKE_SCALE, Scale, table1_suite
@@ -28,6 +29,7 @@ class Profile:
     seeds: what a plain run computes of the networks that a headline claim names; of others fewer (`settings.seeds_of`).
     checkpoints: (setting, network) whose first seed's weights are committed.
     once: the attacks that describe a network and are made on its first seed alone.
+    placement: which block is the first (`PLACEMENTS`). changes: what of it was changed, in words (see `changes.changed`).
     setting: which of the paper's tables and data sets this is ('table1', and `settings.SETTINGS`).
     hardening, adversaries: what adversarial training changes of the recipe, and the attacks it trains against.
     stand_in: the images are not those of the paper's data set; no number of it is comparable, no claim is tested.
@@ -52,6 +54,8 @@ class Profile:
     threads: int | None = None
     checkpoints: tuple[tuple[str, str], ...] = ()
     once: tuple[str, ...] = ()
+    placement: str = "blocks"
+    changes: str = ""
 
     def __post_init__(self):
         alike = {key: replace(spec, overflow=self.overflow) for key, spec in self.attacks.items()}
@@ -133,7 +137,13 @@ class Variant:
     begin: str = ""
 
     def spec(self, profile: Profile) -> NetworkSpec | AnchorSpec:
-        return AnchorSpec(**self.network) if "kind" in self.network else replace(profile.network, **self.network)
+        if "kind" in self.network:
+            return AnchorSpec(**self.network)
+        # what a variant is about it says itself; the rest is the profile's
+        spec = replace(profile.network, **self.network)
+        if profile.placement == "stem" and "stem" not in spec.inner:  # every block one earlier
+            spec = replace(spec, inner=tuple(STAGES[STAGES.index(stage) - 1] for stage in spec.inner))
+        return spec
 
     def recipe(self, profile: Profile) -> Recipe:
         changes = profile.recipe | self.training
@@ -146,6 +156,8 @@ class Variant:
         return "CE + L2" if self.network.get("restoration") else "CE"
 
 
+# Which block is the first: the backbone's first stage, or, as in the release, its stem.
+PLACEMENTS = ("blocks", "stem")
 SHALLOW, DEEP, ALL = ("stage1", "stage2"), ("stage3", "stage4"), ("stage1", "stage2", "stage3", "stage4")
 BACK = {"restoration": True, "classifier": "back"}
 FINAL = {"activation": "elu", "squeeze": "tanh"}

@@ -1,13 +1,14 @@
-"""From evidence to what a reader sees: measures, verdicts, claims, tables, figures, the answer, and how a notebook starts.
+"""From evidence to what a reader sees: measures, verdicts, claims, measured numbers, shared pictures, and how a notebook starts.
 
 May import: everything below. Nothing here computes a result: all are functions of `results.Evidence`.
 """
 
-from fpdlib.report.explorations import comparisons, finding
-from fpdlib.report.figures import curve_points, plot_curves, plot_training
-from fpdlib.report.tables import caption, notes, readable, table1
+from fpdlib.report.explorations import comparisons, finding, headlines
+from fpdlib.report.figures import curve_points, curves, forest, forest_legend, heat
+from fpdlib.report.measures import compare, measurement
+from fpdlib.report.tables import caption, measured, text
 
 __all__ = [
-    "caption", "comparisons", "curve_points", "finding", "notes", "plot_curves", "plot_training", "readable",
-    "table1",
+    "caption", "compare", "comparisons", "curve_points", "curves", "finding", "forest", "forest_legend", "headlines", "heat",
+    "measured", "measurement", "text",
 ]  # fmt: skip

@@ -107,12 +107,13 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
             one = group[group["protocol"] == protocol]
             if not len(one) and protocol == "published":
                 one = group[group["protocol"] == "any"]
-            line[protocol] = _cell(one.iloc[0]) if len(one) else ""
+            line[protocol] = spoken(one.iloc[0]) if len(one) else ""
         lines.append(line)
     return pd.DataFrame(lines)
 
 
-def _cell(line: pd.Series) -> str:
+def spoken(line: pd.Series) -> str:
+    """A verdict with its numbers and its reason, in a line."""
     text = f"**{line['verdict']}{', weaker than claimed' if line['weaker'] else ''}**"
     if np.isfinite(line["effect"]):
         interval = "" if line["low"] == line["high"] else f" [{line['low']:.3g}, {line['high']:.3g}]"

@@ -1,160 +1,66 @@
-"""The results folder: every table and figure of a profile as files, and the parts of them that pages show."""
+"""The results folder: the tables and figures that notebooks publish, and the parts of them that pages show."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from fpdlib.errors import FPDError
-from fpdlib.files import replace_file, writing
-from fpdlib.paper.experiments import EXPLORATIONS, variants_of
-from fpdlib.report import answer, claims, explorations, figures, tables
-from fpdlib.results.evidence import Evidence
+from fpdlib.errors import FPDError, NotComputed
+from fpdlib.files import project_folder, replace_file, writing
 
-
-@dataclass(frozen=True)
-class Table:
-    """frame: every number; shown: the same for people (None: the numbers only are written); words: the caption."""
-
-    name: str
-    frame: pd.DataFrame
-    shown: pd.DataFrame | None = None
-    words: str = ""
-
-    def write(self, target: Path) -> None:
-        """`<name>.csv`, and `<name>.md` for people, under `target/tables`."""
-        with writing(target):
-            (target / "tables").mkdir(parents=True, exist_ok=True)
-            self.frame.to_csv(target / "tables" / f"{self.name}.csv", index=False, float_format="%.6g")
-            if self.shown is not None:
-                text = f"{self.words}\n\n{self.shown.to_markdown(index=False)}\n"
-                (target / "tables" / f"{self.name}.md").write_text(text)
-
-
-@dataclass(frozen=True)
-class Figure:
-    name: str
-    figure: plt.Figure
-
-    def write(self, target: Path) -> None:
-        """`<name>.png` under `target/figures`; the figure is closed."""
-        with writing(target):
-            (target / "figures").mkdir(parents=True, exist_ok=True)
-            self.figure.savefig(target / "figures" / f"{self.name}.png", dpi=110)
-        plt.close(self.figure)
-
-
-def table1(evidence: Evidence) -> Iterator[Table | Figure]:
-    here, cells = (
-        evidence.at("table1"),
-        ", L-inf eps 0.3, 40 steps of 0.01; curve area: under the robustness curve over eps 0 to 0.3, from radii; * another reading",
-    )
-    words = tables.caption(here, cells)
-    frame = tables.table1(here)
-    yield Table("table1", frame, tables.readable(frame), words)
-    main = explorations.headlines(here)
-    yield Table("headlines", main, explorations.narrow_headlines(main), explorations.terms(here))
-    yield Figure("headlines", figures.plot_headlines(main, explorations.scale(here, brief=True)))
-    ordered = explorations.order(here)
-    yield Table("order", ordered, explorations.narrow(ordered), explorations.scale(here))
-    yield Figure("order", figures.plot_order(ordered, explorations.scale(here, brief=True)))
-    yield Table("pairs", pd.concat([explorations.comparisons(here, e) for e in EXPLORATIONS], ignore_index=True))
-    there = [name for name in variants_of() if here.seeds(name)]
-    points = [figures.curve_points(here, name).assign(network=name) for name in there]
-    yield Table("curves", pd.concat(points, ignore_index=True))
-    for number, exploration in enumerate(EXPLORATIONS, 1):
-        names = dict.fromkeys(n for pair in exploration.pairs + exploration.readings for n in pair)
-        yield Figure(f"curve-{number}", figures.plot_curves(here, names, exploration.section))
-
-
-CELLS = "; cells are paper / published / current"
-
-
-def table2(evidence: Evidence) -> Iterator[Table]:
-    here = evidence.at("table2")
-    frame, words = tables.table2(here), tables.caption(here, CELLS)
-    yield Table("table2", frame, tables.readable_attacks(frame), words)
-    yield Table("table2_times", tables.times(frame), tables.times(frame).round(1), words)
-
-
-def table3(evidence: Evidence) -> Iterator[Table | Figure]:
-    frame = tables.table3(evidence)
-    keep = ["target", "substitute", "column", "protocol", "clean", "undertrained", "paper", "value", "low", "high", "n", "masked"]
-    yield Table("table3", frame, frame[keep].round(1), tables.caption(evidence.at("transfer-resnet101")))
-    for protocol in ("published", "current", "sound"):
-        yield Figure(f"table3-{protocol}", figures.plot_matrix(tables.matrix(frame, protocol)))
-
-
-def table4(evidence: Evidence) -> Iterator[Table]:
-    frame = tables.table4(evidence)
-    yield Table("table4", frame, tables.readable_attacks(frame), tables.caption(evidence.at("svhn-resnet101"), CELLS))
-
-
-def caltech(evidence: Evidence) -> Iterator[Table]:
-    frame, words = tables.caltech(evidence), tables.caption(evidence.at("caltech101"))
-    yield Table("caltech", frame, frame.drop(columns=["seeds", "seed_min", "seed_max"]).round(1), words)
-
-
-def known_answer(evidence: Evidence) -> Iterator[Table]:
-    here = evidence.at("anchor")
-    frame = tables.known_answer(here)
-    words = (
-        f"Profile {here.profile.name}, {here.profile.dataset}, L-inf eps 0.3 on 28 x 28 images, accuracy in percent with "
-        "Wilson 95 % intervals; broken by: images that each part of the attack broke, in the order in which they run, each on what "
-        "the parts before it left."
-    )
-    yield Table(
-        "anchor",
-        frame,
-        frame[["network", "seed", "attack", "clean", "value", "low", "high", "n", "masked", "broken by"]].round(1),
-        words,
-    )
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The answer in five sentences."""
-
-    text: str
-
-    def write(self, target: Path) -> None:
-        with writing(target):
-            (target / "tables").mkdir(parents=True, exist_ok=True)
-            (target / "tables" / "answer.md").write_text(self.text + "\n")
-
-
-def verdicts(evidence: Evidence) -> Iterator[Table | Answer]:
-    frame = claims.verify(evidence)
-    tested = frame[frame["verdict"] != claims.NOT_TESTED]
-    counts = tested.groupby("protocol")["verdict"].value_counts().unstack(fill_value=0)
-    tally = "; ".join(
-        f"{protocol}: " + ", ".join(f"{number} {verdict}" for verdict, number in row.items() if number)
-        for protocol, row in counts.iterrows()
-    )
-    seeds = ", ".join(map(str, evidence.planned_seeds))
-    words = f"Profile {evidence.profile.name}, seeds {seeds}; {frame['id'].nunique()} claims. Tested: {tally}."
-    yield Table("claims", frame, claims.readable(frame), words)
-    yield Answer(answer.answer(frame, *(answer.alone(evidence.at(name)) for name in ("table1", "caltech101"))))
-
-
-def spoken(shown: pd.DataFrame) -> str:
-    """The claims for a terminal: a claim a line, its verdicts under it."""
-    lines = []
-    for _, line in shown.iterrows():
-        lines.append(f"{line['claim']}  [{line['place']}]")
-        lines += [f"    {p:9} {line[p].replace('**', '')}" for p in claims.PROTOCOLS if line[p]]
-    return "\n".join(lines)
-
-
-# What `python -m fpdlib table` shows, by name -> what makes its files; the first is printed.
-TABLES: dict[str, Callable[[Evidence], Iterator[Table | Figure | Answer]]] = {
-    "1": table1, "2": table2, "3": table3, "4": table4, "caltech": caltech, "known-answer": known_answer, "claims": verdicts,
+# The paper's table, or what else a notebook publishes -> (files, the notebook).
+TABLES = {
+    "1": (("table1", "headlines", "order"), "08-table1"), "2": (("table2",), "09-table2"), "3": (("table3",), "10-table3"),
+    "4": (("table4",), "11-table4"), "caltech": (("caltech",), "12-caltech"), "known-answer": (("anchor",), "14-is-it-real"),
+    "claims": (("claims",), "17-beyond"), "answer": (("answer",), "18-answers"),
 }  # fmt: skip
+
+
+def results_folder(profile: str) -> Path:
+    """Where a profile's tables and figures go: FPD_PUBLISH, else FPD_RESULTS, else `results/`, and the profile's name."""
+    return (project_folder(str(project_folder("results", "FPD_RESULTS")), "FPD_PUBLISH") / profile).resolve()
+
+
+def table(folder: Path, name: str, frame: pd.DataFrame, shown: pd.DataFrame | None = None, words: str = "") -> None:
+    """`tables/<name>.csv` with every number, and `tables/<name>.md` with `shown` for people under its caption."""
+    frame.to_csv(made(folder / "tables") / f"{name}.csv", index=False, float_format="%.6g")
+    if shown is not None:
+        page(folder, name, f"{words}\n\n{shown.to_markdown(index=False)}")
+
+
+def page(folder: Path, name: str, text: str) -> None:
+    """`tables/<name>.md`."""
+    replace_file(made(folder / "tables") / f"{name}.md", lambda path: path.write_text(text.strip() + "\n"))
+
+
+def figure(folder: Path, name: str, drawn: plt.Figure) -> None:
+    """`figures/<name>.png`."""
+    target = made(folder / "figures") / f"{name}.png"
+    with writing(target):
+        drawn.savefig(target, dpi=110)
+
+
+def made(folder: Path) -> Path:
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def read(profile: str, number: str) -> str:
+    """What the notebook of a table published for a profile. NotComputed if it has not."""
+    names, notebook = TABLES[number]
+    files = [results_folder(profile) / "tables" / f"{name}.md" for name in names]
+    if not all(file.exists() for file in files):
+        gone = ", ".join(file.name for file in files if not file.exists())
+        raise NotComputed(
+            f"{files[0].parent} has no {gone}; `papermill notebooks/{notebook}.ipynb out.ipynb -p profile {profile}` "
+            "publishes it, after "
+            f"`python -m fpdlib work --profile {profile}`."
+        )
+    return "\n\n".join(file.read_text().strip() for file in files)
 
 
 def include(page: Path) -> bool:

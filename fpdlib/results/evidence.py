@@ -56,8 +56,9 @@ class Evidence:
 
     def whole(self, *settings: str, paper: Paper = FPD) -> Evidence:
         """All that the paper plans of these settings at this scale, whatever part of it this evidence was asked for."""
-        scale = paper.profiles.get(next(iter(self.experiments.values())).name) if self.experiments else None
-        if scale is None:  # a profile of one's own
+        mine = next(iter(self.experiments.values()), None)
+        scale = paper.profiles.get(mine.name) if mine else None
+        if scale is None or mine.changes:  # a profile of one's own
             return self
         seeds = None if set(self.planned_seeds) <= set(scale.seeds) else self.planned_seeds
         return Evidence(plan(*settings, profile=scale, seeds=seeds, paper=paper), self.store)
