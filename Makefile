@@ -17,10 +17,13 @@ IMPORTED := import fpdlib.report.claims, fpdlib.report.notebook, art.attacks.eva
 
 reproduce: $(INSTALLED)
 	@$(if $(filter $(PROFILE),$(PROFILES)),true,echo "error: PROFILE is $(PROFILE); accepted: $(PROFILES)." >&2; exit 2)
+	@$(BIN)/python -m fpdlib report --profile laptop && echo "The answer so far, from committed evidence: open it. Now $(PROFILE) is computed."
 	$(BIN)/python -m fpdlib work --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS))
 	$(if $(SEEDS),FPD_PUBLISH=build/seeds) FPD_COMPUTE=0 $(BIN)/snakemake --cores all --nolock --rerun-incomplete --forceall --quiet all \
 	    --config profile=$(PROFILE) $(if $(SEEDS),seeds="$(SEEDS)")
 	$(if $(SEEDS),FPD_PUBLISH=build/seeds) $(BIN)/python -m fpdlib table all --profile $(PROFILE)
+	$(if $(SEEDS),FPD_PUBLISH=build/seeds) $(BIN)/python -m fpdlib report --profile $(PROFILE)
+	$(BIN)/python -m fpdlib again --profile laptop
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 1200 notebooks tests

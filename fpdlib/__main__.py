@@ -1,5 +1,5 @@
-"""`python -m fpdlib`: work, plan, status, table, verify, report, export, compare, gc, pages, cost. Errors are one line on stderr and
-exit status 2; a budget that ran out or Ctrl-C exits with 3, and the same command continues.
+"""`python -m fpdlib`: work, plan, status, table, verify, report, export, compare, again, gc, pages, cost. Errors are one line on
+stderr and exit status 2; a budget that ran out or Ctrl-C exits with 3, and the same command continues.
 """
 
 from __future__ import annotations
@@ -60,6 +60,10 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("claims", nargs="*", help="claims by id (default: all)")
     commands.add_parser("export", help="write what is there as evidence, a few Parquet files", parents=[out])
     commands.add_parser("compare", help="what the store computed itself beside the committed evidence", parents=[common])
+    repeat = commands.add_parser("again", help="attack a few committed networks again, and compare image by image", parents=[common])
+    repeat.add_argument("--cells", type=int, default=3, help="how many, drawn among those that took less than a minute")
+    repeat.add_argument("--draw", type=int, help="which ones: the same number draws the same (default: others every time)")
+    repeat.add_argument("--device", default="auto", help="auto, cpu, cuda")
     collect = commands.add_parser("gc", help="what the store has and no plan of the profile knows", parents=[common])
     collect.add_argument("--delete", action="store_true", help="delete it")
     pages = commands.add_parser("pages", help="refresh the tables that README shows from results/")
@@ -167,6 +171,22 @@ def compare(arguments: argparse.Namespace) -> None:
     print(spoken(reproduced(rows, store_of(rows, arguments.store))))
 
 
+def again(arguments: argparse.Namespace) -> None:
+    import tempfile
+
+    from fpdlib.report.reproduced import again as repeat
+    from fpdlib.results import plan as planned
+    from fpdlib.results.worker import store_of
+
+    rows = planned(profile=arguments.profile, seeds=arguments.seeds)
+    with tempfile.TemporaryDirectory() as folder:
+        found = repeat(rows, store_of(rows).committed, Path(folder), arguments.cells, arguments.device, arguments.draw)
+    print("Attacked again, with the committed weights, beside what is committed (images that stood):")
+    print(found.round(1).to_string(index=False))
+    if (worst := found["different"].max()) > 1:
+        raise FPDError(f"{worst:.1f} % of the images came out otherwise than committed; accepted: at most 1 %.")
+
+
 def collect(arguments: argparse.Namespace) -> None:
     from fpdlib.results import plan as planned
     from fpdlib.results.plan import results
@@ -198,7 +218,7 @@ def cost(arguments: argparse.Namespace) -> None:
 
 COMMANDS = {
     "work": work, "plan": plan, "status": plan, "table": table, "verify": verify, "report": report, "export": export,
-    "compare": compare, "gc": collect, "pages": pages, "cost": cost,
+    "compare": compare, "again": again, "gc": collect, "pages": pages, "cost": cost,
 }  # fmt: skip
 
 

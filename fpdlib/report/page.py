@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import logging
+from html import escape
 from pathlib import Path
 
 import jinja2
@@ -22,6 +24,7 @@ from fpdlib.report.verdicts import NOT_TESTED, PROTOCOLS
 from fpdlib.results.committed import Committed
 
 PROTOCOL = {"published": "as published", "current": "today's library", "sound": "worst case", "any": "no attack decides"}
+NO_WORDS = "No description has been provided for this image"  # of nbconvert's
 # Where a claim is looked into: by its test, else its setting; what is left is in the notebook of all claims.
 NOTEBOOK = {
     "arithmetic": "16-forensics", "printed-clean": "16-forensics", "theorem": "15-theorem1", "lipschitz": "15-theorem1",
@@ -55,15 +58,28 @@ def notebooks(profile: str, folder: Path) -> dict[str, str]:
     """Every notebook as a page, name -> title: as `make reproduce` rendered it for this profile, else as it is committed."""
     titles, committed = {}, project_folder("notebooks", "FPD_NOTEBOOKS")
     exporter = HTMLExporter(mathjax_url="", require_js_url="", exclude_input_prompt=True, exclude_output_prompt=True)
+    exporter.log.setLevel(logging.ERROR)  # that pictures have no words: they get some
     for source in sorted(committed.glob("[0-9][0-9]-*.ipynb")):
         rendered = project_folder("build", "FPD_BUILD") / profile / source.name
         book = nbformat.read(rendered if rendered.exists() else source, 4)
         if not rendered.exists() and profile != "laptop":  # as committed it shows laptop
             continue
         html, _ = exporter.from_notebook_node(book)
+        for words in described(book):
+            html = html.replace(f'alt="{NO_WORDS}"', f'alt="{escape(words)}"', 1)
         replace_file(folder / f"{source.stem}.html", lambda path, html=html: path.write_text(html))
         titles[source.stem] = book.metadata.get("title", source.stem)
     return titles
+
+
+def described(book: nbformat.NotebookNode) -> list[str]:
+    """Of every picture the heading above it, for readers who do not see it."""
+    heading, found = "", []
+    for cell in book.cells:
+        if cell.cell_type == "markdown" and cell.source.startswith("#"):
+            heading = cell.source.splitlines()[0].lstrip("# ")
+        found += [heading for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
+    return found
 
 
 def sentences(markdown: str) -> list[tuple[str, str]]:
@@ -104,7 +120,7 @@ def svg(figure: plt.Figure) -> str:
     """A figure as the inside of a page."""
     text = io.StringIO()
     with plt.rc_context({"svg.hashsalt": "fpd"}):
-        figure.savefig(text, format="svg", metadata={"Date": None})
+        figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     plt.close(figure)
     return text.getvalue()[text.getvalue().index("<svg") :]
 

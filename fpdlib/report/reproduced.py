@@ -1,6 +1,9 @@
-"""Whether what was computed elsewhere agrees with the committed evidence: what "reproduced" means."""
+"""Whether what was computed elsewhere agrees with the committed evidence: what "reproduced" means; and attacks made again here."""
 
 from __future__ import annotations
+
+import random
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,7 +11,11 @@ import pandas as pd
 from fpdlib import evaluation
 from fpdlib.errors import NotComputed
 from fpdlib.results.committed import Committed
+from fpdlib.results.inputs import Inputs, device_of
+from fpdlib.results.provenance import provenance
 from fpdlib.results.store import Store
+
+SHORT = 60  # seconds that an attack took, to be made again
 
 
 def reproduced(rows: pd.DataFrame, store: Store) -> pd.DataFrame:
@@ -32,6 +39,31 @@ def reproduced(rows: pd.DataFrame, store: Store) -> pd.DataFrame:
             f"nothing in the store {store.root} is also in {store.committed.folder}; compute a part of it anew with FPD_RESULTS "
             "naming another folder, e.g. `FPD_RESULTS=none python -m fpdlib work --profile laptop --plan table1 --networks F`."
         )
+    return pd.DataFrame(lines)
+
+
+def again(rows: pd.DataFrame, committed: Committed, folder: Path, count: int, device: str = "auto",
+          draw: int | None = None) -> pd.DataFrame:  # fmt: skip
+    """Attack some networks of the committed checkpoints again and hold every image against the committed outcome.
+
+    The cells are drawn among the outcomes that took less than a minute and rest on committed weights alone: a substitute of a transfer
+    is trained anew, and another processor trains it otherwise. folder: of what is made. A line each: `n` images, how many stood
+    then and here, and the share whose answer or fate is `different`, in percent. NotComputed if no such outcome is committed.
+    """
+    short = [line for line in rows[rows["kind"] == "outcomes"].drop_duplicates("key").itertuples()
+             if committed.has(line.key) and line.result.attack.surrogate is None and committed.checkpoint(line.result.network.key)
+             and committed.entry(line.key)["meta"]["seconds"] < SHORT]  # fmt: skip
+    if not short:
+        raise NotComputed(f"{committed.folder} has no outcome of a committed checkpoint to be made again.")
+    store, known, own = Store(folder, committed), Store(folder / "none", committed), Store(folder, Committed(folder / "none"))
+    store.prepare()
+    inputs, lines = Inputs(store, device_of(device)), []
+    for line in random.Random(draw).sample(short, min(count, len(short))):
+        store.add(line.result, inputs, provenance(inputs.device))
+        before, here = (where.outcome(line.result).set_index(["index", "eps"]).sort_index() for where in (known, own))
+        same = (before[["clean_prediction", "broken"]] == here[["clean_prediction", "broken"]]).all(axis=1)
+        lines.append({"network": line.network, "attack": line.attack, "n": len(here), "stood then": int((~before["broken"]).sum()),
+                      "stood here": int((~here["broken"]).sum()), "different": 100 * float((~same).mean())})  # fmt: skip
     return pd.DataFrame(lines)
 
 

@@ -1,0 +1,120 @@
+"""The report as a page, and attacks made again beside the committed ones."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from fpdlib import __main__
+from fpdlib.errors import NotComputed
+from fpdlib.report import page, publish, reproduced
+from fpdlib.results import plan
+from fpdlib.results.committed import Committed
+
+ROOT = Path(__file__).parent.parent
+LAPTOP = ROOT / "results" / "laptop"
+
+
+class Page(HTMLParser):
+    """What a page links to and loads, and its elements by id."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.loads, self.ids, self.claims, self.pictures = [], [], set(), [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.ids |= {given["id"]} if "id" in given else set()
+        self.links += [given["href"]] if tag == "a" else []
+        self.loads += [given[key] for key in ("src", "href") if key in given and tag in ("script", "img", "link", "iframe")]
+        self.claims += [given] if tag == "details" else []
+        self.pictures += [given.get("aria-label", "")] if given.get("role") == "img" else []
+
+
+@pytest.fixture(scope="module")
+def laptop(tmp_path_factory):
+    """Laptop's report from what is committed."""
+    folder = tmp_path_factory.mktemp("report")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FPD_PUBLISH", str(folder))
+        patch.setenv("FPD_BUILD", str(folder / "none"))
+        (folder / "laptop").mkdir()
+        (folder / "laptop" / "tables").symlink_to(LAPTOP / "tables")
+        return page.write("laptop")
+
+
+def test_the_report_opens_from_disk(laptop):
+    """No network, under 3 MB, every link leads somewhere, every picture says what it shows."""
+    text = laptop.read_text()
+    found = Page(text)
+    assert (
+        len(text) < 3e6
+        and not found.loads
+        and "http" not in re.sub(r'xmlns\S*="[^"]*"|<!--.*?-->|"http://www.w3.org[^"]*"', "", text, flags=re.S)
+    )
+    for link in found.links:
+        assert (link[1:] in found.ids) if link.startswith("#") else (laptop.parent / link).exists(), link
+    pages = sorted((laptop.parent / "notebooks").iterdir())
+    assert len(pages) == 19 and not [one.name for one in pages if "No description has been provided" in one.read_text()]
+    assert len(found.pictures) >= 3 and all(found.pictures) and text.count("<svg") == len(found.pictures)
+
+
+def test_the_report_says_what_was_published(laptop):
+    text, claims = laptop.read_text(), pd.read_csv(LAPTOP / "tables" / "claims.csv")
+    found = Page(text)
+    assert [line["id"] for line in found.claims] == list(dict.fromkeys(claims["id"]))
+    told = {line["id"]: dict(pair.split(":") for pair in line["data-verdicts"].split(";")[:-1]) for line in found.claims}
+    for line in claims.itertuples():
+        assert told[line.id][line.protocol] == line.verdict
+    answer = (LAPTOP / "tables" / "answer.md").read_text().replace("*", "")
+    assert all(sentence.split("? ", 1)[1][:60].replace("'", "&#39;") in text for sentence in answer.splitlines())
+    sums = [json.loads(Committed(LAPTOP / "evidence").results[path.stem]["sha256"])["model.safetensors"]
+            for path in (LAPTOP / "checkpoints").iterdir()]  # fmt: skip
+    assert len(sums) >= 6 and all(digest[:16] in text for digest in sums)
+
+
+def test_a_claim_leads_to_its_notebook():
+    claims = pd.DataFrame({"id": ["a", "b", "c"], "claim": "x", "place": ["Sec. 4.2; Table 3", "Sec. 3.3, Theorem 1", "Abstract"],
+                           "test": ["order", "theorem", "cost"], "setting": ["transfer-resnet50", "", ""], "protocol": "any",
+                           "verdict": "holds", "effect": [1.0, float("nan"), 2.0], "low": 0.5, "high": 2.0, "unit": "points", "n": 1,
+                           "seeds": 0, "reason": float("nan"), "size": float("nan"), "smallest": float("nan")})  # fmt: skip
+    found = page.lines(claims, dict.fromkeys(("10-table3", "15-theorem1"), ""))
+    assert [line["notebook"] for line in found] == ["10-table3", "15-theorem1", ""]
+    assert [line["table"] for line in found] == ["Table 3", "text", "text"]
+    assert [line["numbers"][0]["effect"] for line in found] == ["+1 [0.5, 2] points", "", "+2 [0.5, 2] points"]
+
+
+def test_no_report_before_the_notebooks(tmp_path, monkeypatch):
+    monkeypatch.setenv("FPD_PUBLISH", str(tmp_path))
+    with pytest.raises(NotComputed, match=r"papermill notebooks/18-answers\.ipynb"):
+        page.write("smoke")
+    assert not (tmp_path / "smoke").exists()
+
+
+def test_a_notebook_of_a_profile_is_the_one_that_was_rendered_for_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("FPD_BUILD", str(tmp_path))
+    (tmp_path / "smoke").mkdir()
+    (tmp_path / "smoke" / "16-forensics.ipynb").write_text((ROOT / "notebooks" / "16-forensics.ipynb").read_text())
+    assert list(page.notebooks("smoke", publish.made(tmp_path / "out"))) == ["16-forensics"]
+
+
+def test_attacks_are_made_again_on_committed_weights(tmp_path, monkeypatch, capsys):
+    """Image by image as committed; an outcome that differs is an error."""
+    rows = plan("table1", profile="laptop", seeds=[0]).query("network == 'Deep' and attack in ('sound', 'transfer-oracle')")
+    committed = Committed(LAPTOP / "evidence")
+    found = reproduced.again(rows, committed, tmp_path / "one", 3, "cpu")
+    assert (
+        list(found["attack"]) == ["sound"] and found["different"].max() <= 1 and found["n"].iat[0] == 200
+    )  # no substitute is trained
+    outcome = committed.outcome
+    monkeypatch.setattr(committed, "outcome", lambda key: outcome(key).assign(broken=False))
+    assert reproduced.again(rows, committed, tmp_path / "two", 3, "cpu")["different"].min() > 90
+    with pytest.raises(NotComputed, match="no outcome of a committed checkpoint"):
+        reproduced.again(rows, Committed(tmp_path), tmp_path / "three", 3)
+    monkeypatch.setattr(reproduced, "again", lambda *_: pd.DataFrame({"different": [0.0, 1.5]}))
+    monkeypatch.setattr("sys.argv", ["fpdlib", "again", "--profile", "laptop"])
+    assert __main__.main() == 2 and "1.5 % of the images came out otherwise" in capsys.readouterr().err
