@@ -1,5 +1,6 @@
 # make reproduce [PROFILE=smoke|laptop|paper-short|paper] [SEEDS="0 1 2"]   everything, from a bare machine to the verdicts
 # make test                                                                 unit tests and every notebook
+# make browser                                                              notebooks in JupyterLab and the report, in Debian's Chromium
 # make lab [LAB="--no-browser --port 8890"]                                JupyterLab in the same environment
 PYTHON ?= python3
 PROFILE ?= smoke
@@ -12,7 +13,7 @@ INSTALLED := .venv/.installed
 IMPORTED := import fpdlib.report.claims, fpdlib.report.notebook, art.attacks.evasion, art.estimators.classification, foolbox, \
 	pyautoattack, ipykernel.kernelapp, papermill, snakemake.cli, matplotlib.pyplot
 
-.PHONY: reproduce test lab lint lock clean
+.PHONY: reproduce test browser lab lint lock clean
 .DELETE_ON_ERROR:
 
 reproduce: $(INSTALLED)
@@ -27,6 +28,10 @@ reproduce: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 1200 notebooks tests
+
+browser: $(INSTALLED)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python playwright
+	$(BIN)/python -m pytest tests/browser.py
 
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB) notebooks
