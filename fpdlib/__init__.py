@@ -19,7 +19,7 @@ warnings.filterwarnings("ignore", message="IProgress not found")
 _PLACES = {
     "plan": "results", "compute": "results", "load": "results", "load_network": "results", "Evidence": "results", "FPD": "paper",
     "NetworkSpec": "network", "build": "network", "Recipe": "training", "train": "training", "AttackSpec": "attacks",
-    "View": "attacks", "evaluate": "evaluation", "start": "report.notebook",
+    "View": "attacks", "evaluate": "evaluation", "judge": "judgement", "start": "report.notebook",
 }  # fmt: skip
 __all__ = list(_PLACES)
 

@@ -1,5 +1,5 @@
-"""`python -m fpdlib`: work, plan, status, table, verify, report, export, compare, again, gc, pages, cost. Errors are one line on
-stderr and exit status 2; a budget that ran out or Ctrl-C exits with 3, and the same command continues.
+"""`python -m fpdlib`: work, plan, status, table, verify, report, export, compare, again, judge, gc, pages, cost. Errors are one line
+on stderr and exit status 2; a budget that ran out or Ctrl-C exits with 3, and the same command continues.
 """
 
 from __future__ import annotations
@@ -64,6 +64,21 @@ def parser() -> argparse.ArgumentParser:
     repeat.add_argument("--cells", type=int, default=3, help="how many, drawn among those that took less than a minute")
     repeat.add_argument("--draw", type=int, help="which ones: the same number draws the same (default: others every time)")
     repeat.add_argument("--device", default="auto", help="auto, cpu, cuda")
+    own = commands.add_parser("judge", help="judge a network of your own: protocols, worst case, radius, flags")
+    own.add_argument("--model", action="append", required=True, help="package.module:build; twice to compare two")
+    own.add_argument("--weights", action="append", type=Path, default=[], help="safetensors file, one a model")
+    own.add_argument(
+        "--data", default="mnist-sample", help="mnist, svhn, caltech101, a folder with one folder a class, or an .npz file"
+    )
+    own.add_argument("--images", type=int, default=100, help="how many test images")
+    own.add_argument("--size", type=int, default=32, help="pixels to which data sets and folders are resized")
+    own.add_argument("--norm", default="linf", help="linf, l2")
+    own.add_argument("--eps", type=float, default=0.3, help="in pixel units")
+    own.add_argument("--attack", default="", help="an attack of your own, package.module:attack, as (model, x, y, eps) -> images")
+    own.add_argument("--eot", type=int, default=1, help="runs of a random defence that are averaged")
+    own.add_argument("--budget", type=seconds, help="stop after this time with an upper bound; the same command continues")
+    own.add_argument("--store", default="", help="folder of results (default: judgements/ in the store)")
+    own.add_argument("--json", action="store_true", help="the numbers as JSON")
     collect = commands.add_parser("gc", help="what the store has and no plan of the profile knows", parents=[common])
     collect.add_argument("--delete", action="store_true", help="delete it")
     pages = commands.add_parser("pages", help="refresh the tables that README shows from results/")
@@ -187,6 +202,31 @@ def again(arguments: argparse.Namespace) -> None:
         raise FPDError(f"{worst:.1f} % of the images came out otherwise than committed; accepted: at most 1 %.")
 
 
+def judge(arguments: argparse.Namespace) -> None:
+    import json
+
+    from fpdlib.judgement import against, loading
+    from fpdlib.judgement import judge as judged
+
+    if len(arguments.weights) not in (0, len(arguments.model)) or len(arguments.model) > 2:
+        raise FPDError(
+            f"{len(arguments.model)} models and {len(arguments.weights)} weights; accepted: one or two, and none or one each."
+        )
+    images, labels = loading.test_images(arguments.data, arguments.images, arguments.size)
+    attack, found = loading.named(arguments.attack, "attack") if arguments.attack else None, []
+    for place, weights in zip(arguments.model, arguments.weights or [None] * len(arguments.model), strict=True):
+        say = None if arguments.json else lambda words, place=place: print(f"{place}: {words}", flush=True)
+        found.append(judged(loading.model_of(place, weights), images, labels, arguments.norm, arguments.eps, attack=attack,
+                            eot=arguments.eot, budget=arguments.budget, store=arguments.store, say=say))  # fmt: skip
+    if arguments.json:
+        print(json.dumps([one.summary() for one in found], indent=1))
+        return
+    for place, one in zip(arguments.model, found, strict=True):
+        print(f"\n{place}\n{one}\n{one.page}")
+    if len(found) == 2:
+        print(f"\nthe first against the second, in the worst case: {against(*found)}")
+
+
 def collect(arguments: argparse.Namespace) -> None:
     from fpdlib.results import plan as planned
     from fpdlib.results.plan import results
@@ -218,7 +258,7 @@ def cost(arguments: argparse.Namespace) -> None:
 
 COMMANDS = {
     "work": work, "plan": plan, "status": plan, "table": table, "verify": verify, "report": report, "export": export,
-    "compare": compare, "again": again, "gc": collect, "pages": pages, "cost": cost,
+    "compare": compare, "again": again, "judge": judge, "gc": collect, "pages": pages, "cost": cost,
 }  # fmt: skip
 
 

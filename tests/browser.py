@@ -4,6 +4,7 @@ Needs Playwright's Python package and a Chromium (CHROMIUM, default /usr/bin/chr
 what was seen go to SCREENS (default: build/screens).
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -33,7 +35,7 @@ def browser():
 
 
 def get(url):
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         return json.load(answer)
 
 
@@ -82,9 +84,10 @@ def settled(address, seconds=900):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_a_notebook_runs_in_jupyterlab(browser, lab, path):
     address, folder = lab
-    for kernel in get(f"{address}/api/sessions"):
-        request = urllib.request.Request(f"{address}/api/sessions/{kernel['id']}", method="DELETE")
-        urllib.request.urlopen(request, timeout=10)
+    while sessions := get(f"{address}/api/sessions"):  # of the notebook before
+        for one in sessions:
+            with contextlib.suppress(urllib.error.HTTPError):  # its kernel is just ending
+                urllib.request.urlopen(urllib.request.Request(f"{address}/api/sessions/{one['id']}", method="DELETE"), timeout=60)
     copy = folder / path.name
     book = json.loads(copy.read_text())
     for cell in book["cells"]:

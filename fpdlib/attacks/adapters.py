@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -141,6 +143,15 @@ def foolbox_attack(view, x: Tensor, y: Tensor, seed: int, classes: int, name: st
     return torch.where(broken[:, None, None, None], adversarial, x).detach()
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """AutoAttack without its warnings of zero gradients: every outcome records them itself."""
+    logging.getLogger("auto-attack").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def autoattack(view, x: Tensor, y: Tensor, seed: int, classes: int, eps: float, name: str, norm: str, iterations: int,
                queries: int, targets: int) -> Tensor:  # fmt: skip
     """One attack of AutoAttack; its targeted attacks take at most as many targets as there are wrong classes."""
@@ -157,7 +168,8 @@ def autoattack(view, x: Tensor, y: Tensor, seed: int, classes: int, eps: float, 
         part.n_target_classes = min(targets, classes - 1)
     attack.square.n_queries = queries
     try:
-        return attack.run_standard_evaluation(x, y, batch_size=len(x))[0].detach()
+        with quiet():
+            return attack.run_standard_evaluation(x, y, batch_size=len(x))[0].detach()
     except RuntimeError as error:
         # its L2 Square stumbles when no margin is above 0 after its first stripes: outputs that are not numbers, or exact ties
         if name == "square" and "0 elements" in str(error):
@@ -187,6 +199,6 @@ def apgd(view, x: Tensor, y: Tensor, eps: Tensor, seed: int, iterations: int, ra
     if rank is not None:
         with torch.no_grad():
             attack.y_target = view(x).scatter(1, y[:, None], -math.inf).argsort(1, descending=True)[:, rank]
-    with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+    with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []), quiet():
         torch.manual_seed(seed)
         return attack.attack_single_run(x, y)[3].detach()

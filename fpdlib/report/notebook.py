@@ -55,12 +55,13 @@ def start(namespace: dict) -> Run:
     """Check a notebook's parameters: `run = fpdlib.start(globals())`.
 
     namespace: the notebook's globals, with profile, seeds ('' for the profile's, else such as '0,1,2'), device, store and compute,
-    and those of `paper.changes` that the notebook has. Raises FPDError for a parameter that is missing, of the wrong type or of an
-    unknown value, and for one that papermill injected but the notebook does not have (papermill itself only warns).
+    those of `paper.changes` that the notebook has, and others of its own, which it checks itself. Raises FPDError for a parameter
+    that is missing, of the wrong type or of an unknown value, and for one that papermill injected but the notebook does not have
+    (papermill itself only warns).
     """
     history = namespace.get("In", [])
     own = assigned(next((source for source in history if "profile" in assigned(source) and not injected(source)), ""))
-    mine = [*PARAMETERS, *(name for name in CHANGES if name in (own or namespace))]
+    mine = [*PARAMETERS, *sorted((own or set(CHANGES) & set(namespace)) - set(PARAMETERS))]
     for name in sorted({name for source in history if injected(source) for name in assigned(source)}):
         if name not in mine:
             raise FPDError(f"unknown notebook parameter {name!r}; accepted: {', '.join(mine)}.")

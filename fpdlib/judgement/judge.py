@@ -1,0 +1,238 @@
+"""One network, judged: what the paper's way of attacking leaves, what everything leaves, the radius of each image, and flags."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from fpdlib import evaluation, statistics
+from fpdlib.attacks.methods import PGD, AutoAttack, Chain, Foolbox, TargetedMargin
+from fpdlib.attacks.radius import Radius
+from fpdlib.attacks.spec import AttackSpec
+from fpdlib.errors import BudgetExhausted, FPDError, choose
+from fpdlib.evaluation.outcomes import Rate
+from fpdlib.files import project_folder, replace_file
+from fpdlib.judgement.subject import Own, Subject, fingerprint, images_of, subject_of
+from fpdlib.runtime import Budget
+
+CHEAP, WORST = ("published", "current"), ("gradients", "square", "own")
+
+
+@dataclass
+class Judgement:
+    """outcomes: per attack, a row an attacked image (see `evaluation.COLUMNS`). flags: what makes the numbers doubtful, in words.
+    complete: False if the budget ended first; what is left is then an upper bound."""
+
+    norm: str
+    eps: float
+    outcomes: dict[str, pd.DataFrame]
+    counts: dict[str, dict]
+    flags: dict[str, str] = field(default_factory=dict)
+    complete: bool = True
+    page: Path | None = None
+
+    def stands(self, *attacks: str) -> pd.Series:
+        """Per image whether it is right and stands under all of these attacks (those that were made)."""
+        made = [self.outcomes[name] for name in attacks if name in self.outcomes]
+        frames = [~frame.set_index("index")["broken"] for frame in made]
+        return pd.concat(frames, axis=1).fillna(True).astype(bool).all(axis=1) if frames else pd.Series(dtype=bool)
+
+    @property
+    def clean(self) -> Rate:
+        first = next(iter(self.outcomes.values()))
+        return evaluation.rate(first["clean_prediction"] == first["label"])
+
+    @property
+    def worst(self) -> Rate:
+        """Accuracy in the worst case over everything that was made within epsilon."""
+        return evaluation.rate(self.stands(*CHEAP, *WORST))
+
+    @property
+    def radius(self) -> pd.Series:
+        """The smallest L-inf perturbation that was found of each image: 0 if misclassified, 1 if none. Empty for L2."""
+        if "radius" not in self.outcomes:
+            return pd.Series(dtype=float)
+        return pd.concat([evaluation.radii(frame) for frame in self.outcomes.values()], axis=1, join="inner").min(axis=1)
+
+    def summary(self) -> dict:
+        """The numbers as plain values, for machines."""
+        rates = {name: evaluation.rate(self.stands(name)) for name in self.outcomes if name != "radius"}
+        rates = {"clean": self.clean} | rates | {"worst case": self.worst}
+        seconds = sum(count["seconds"] for count in self.counts.values())
+        passes = sum(count["backwards"] for count in self.counts.values())
+        median = float(self.radius.median()) if len(self.radius) else None
+        plain = {name: {key: getattr(rate, key) for key in ("value", "low", "high", "n")} for name, rate in rates.items()}
+        return {"norm": self.norm, "eps": self.eps, "complete": self.complete, "flags": self.flags, "median radius": median,
+                "seconds": round(seconds, 1), "backward passes": int(passes), "images": len(next(iter(self.outcomes.values()))),
+                "accuracy": plain}  # fmt: skip
+
+    def __str__(self) -> str:
+        told = self.summary()
+        head = ["NOT ROBUSTNESS, flagged: " + ", ".join(self.flags)] if self.flags else []
+        head += [] if self.complete else ["the budget ended first: the worst case is an upper bound"]
+        rows = [f"{name:12} {100 * r['value']:5.1f} % [{100 * r['low']:.1f}, {100 * r['high']:.1f}], n = {r['n']}"
+                for name, r in told["accuracy"].items()]  # fmt: skip
+        rows += (
+            [f"half of the images fall to a perturbation of {told['median radius']:.3f}"] if told["median radius"] is not None else []
+        )
+        notes = [f"{flag}: {words}" for flag, words in self.flags.items()]
+        cost = f"{self.norm} eps {self.eps:g}; {told['seconds']:.0f} s, {told['backward passes']} backward passes"
+        return "\n".join([*head, *rows, *notes, cost])
+
+
+def suite(norm: str, eps: float, images: int, few: int, steps: int, queries: int, attack: Callable | None) -> dict[str, AttackSpec]:
+    """The attacks of a judgement, cheap ones first, on the same images (Square and the radius, the dearest, on the first `few`)."""
+    step = {"linf": eps / 30, "l2": eps / 10}[norm]  # the paper's 0.01 for 0.3
+    batch = min(images, 100)
+    published = AttackSpec("published", "published", PGD(((40, step, 0),), norm), (eps,), images=images, batch_size=batch)
+    gradient = Chain((
+        PGD(((10, None, 1), (steps, eps / 10, 5)), norm), TargetedMargin(steps, norm=norm),
+        AutoAttack(("apgd-ce", "apgd-t", "fab-t"), norm=norm, iterations=steps),
+        Foolbox(f"{norm}-deepfool", norm, (("steps", steps),)),
+    ))  # fmt: skip
+    worst = replace(published, name="gradients", protocol="sound", method=gradient, iterates="any")
+    specs = {"published": published, "current": replace(published, name="current", protocol="current"), "gradients": worst,
+             "square": replace(worst, name="square", method=AutoAttack(("square",), norm=norm, queries=queries), images=few,
+                               batch_size=min(few, 100)),
+             "everything": replace(published, name="everything", protocol="sound", images=few, batch_size=min(few, 100), eps=(1.0,),
+                                   method=PGD(((steps, 0.1, 1),)))}  # fmt: skip
+    if attack is not None:
+        specs["own"] = replace(worst, name="own", method=Own(attack, norm), protocol="current")
+    if norm == "linf":
+        specs["radius"] = replace(worst, name="radius", method=Radius(), eps=(1.0,), images=few, batch_size=min(few, 100))
+    return specs
+
+
+def judge(model: nn.Module, images: Tensor, labels: Tensor, norm: str = "linf", eps: float = 0.3, *, attack: Callable | None = None,
+          eot: int = 1, budget: float | None = None, few: int = 100, steps: int = 100, queries: int = 1000, store: str | Path = "",
+          say: Callable[[str], None] | None = None) -> Judgement:  # fmt: skip
+    """Judge a network under attack.
+
+    model: any nn.Module in evaluation mode, (B, C, H, W) float32 in [0, 1] -> logits (B, classes); normalisation belongs into it. Its
+    method `pre_squeeze(x)`, if it has one, gives the logits before a squeezing function. images, labels: (N, C, H, W) in [0, 1] (or
+    uint8) and (N,). norm: 'linf' or 'l2'; eps in pixel units. attack: one of your own, `attack(model, x, y, eps)` -> images. eot:
+    runs of a random defence that are averaged. budget: seconds; when they are spent, the result is an upper bound and the same call
+    goes on.
+    few: images of the dear attacks (Square, the radius, the unbounded one). store: folder (default: judgements/ in the store).
+    say: told what is done. Raises FPDError for what cannot be judged.
+    """
+    choose("norm", norm, ("linf", "l2"))
+    if not 0 < eps <= (1 if norm == "linf" else float("inf")):
+        raise FPDError(f"eps is {eps!r}; accepted: above 0, in pixel units, up to 1 for linf.")
+    if type(eot) is not int or eot < 1:
+        raise FPDError(f"eot is {eot!r}; accepted: an integer from 1.")
+    device = (
+        next((p.device for p in model.parameters()), torch.device("cpu")) if isinstance(model, nn.Module) else torch.device("cpu")
+    )
+    splits = images_of(images, labels, device)
+    subject, flags = subject_of(model, splits.test, eot)
+    specs = suite(norm, float(eps), len(splits.test), min(few, len(splits.test)), steps, queries, attack)
+    name = fingerprint(subject, splits.test, norm, float(eps), eot, few, steps, queries, getattr(attack, "__qualname__", attack))
+    folder = (Path(store) if store else project_folder("store", "FPD_STORE") / "judgements") / name
+    folder.mkdir(parents=True, exist_ok=True)
+    found = Judgement(norm, float(eps), {}, {}, flags)
+    limit, say = Budget(budget), say or (lambda words: None)
+    say(f"at most about {cost(subject, splits.test, specs) / 60:.0f} minutes, less where images fall early")
+    for key, spec in specs.items():
+        say(f"{key}: {spec.images} images")
+        try:
+            found.outcomes[key], found.counts[key] = outcome(subject, splits, spec, folder / key, limit)
+        except BudgetExhausted:
+            found.complete = False
+            break
+    if not found.outcomes:
+        raise BudgetExhausted("not even the first attack was finished")
+    found.flags |= dict(doubts(subject, splits.test.labels, found))
+    found.page = write(found, folder)
+    return found
+
+
+def cost(subject: Subject, test, specs: dict[str, AttackSpec]) -> float:
+    """Seconds of all attacks if no image fell before the end: passes of each, timed on a few images."""
+    x = test.batch(slice(0, 20)).clone().requires_grad_()
+    started = time.monotonic()
+    torch.autograd.grad(subject(x).sum(), x)
+    once = (time.monotonic() - started) / len(x) * subject.eot
+    steps, classes = specs["everything"].method.stages[0][0], subject.spec.num_classes
+    passes = {"published": 40, "current": 40, "gradients": (5 + classes + 19) * steps, "everything": steps, "own": steps,
+              "square": specs["square"].method.queries / 3, "radius": 830}  # fmt: skip
+    return sum(passes[name] * spec.images * once for name, spec in specs.items())
+
+
+def outcome(subject: Subject, splits, spec: AttackSpec, path: Path, budget: Budget) -> tuple[pd.DataFrame, dict]:
+    """One attack, from the store if it is there; a part of it is kept when the budget ends."""
+    whole, counts = path.with_suffix(".parquet"), path.with_suffix(".json")
+    if not (whole.exists() and counts.exists()):
+        budget.check()
+        before = [parameter.requires_grad for parameter in subject.parameters()]
+        try:
+            frame, told = evaluation.evaluate(subject, splits, spec, 0, partial=path.with_suffix(".partial"), budget=budget)
+        finally:
+            for parameter, asked in zip(subject.parameters(), before, strict=True):
+                parameter.requires_grad_(asked)
+        replace_file(whole, lambda target: frame.to_parquet(target, index=False))
+        replace_file(counts, lambda target: target.write_text(json.dumps(told)))
+        path.with_suffix(".partial").unlink(missing_ok=True)
+    return pd.read_parquet(whole), json.loads(counts.read_text())
+
+
+def doubts(subject: Subject, labels: Tensor, found: Judgement) -> Iterator[tuple[str, str]]:
+    """What the outcomes say against themselves: (flag, words)."""
+    first = next(iter(found.outcomes.values()))
+    right = first["clean_prediction"] == first["label"]
+    chance = 1 / subject.spec.num_classes
+    if evaluation.rate(right).low <= chance:
+        yield "chance", f"{100 * right.mean():.0f} % of clean images right: are they normalised twice, or the labels others?"
+    if (zero := first.loc[right, "gradient_is_zero"].mean()) > 0:
+        yield "zero gradients", f"the attacked loss has no gradient on {100 * zero:.0f} % of the images"
+    overflowing = max((frame["adversarial_prediction"] == -1).mean() for frame in found.outcomes.values())
+    if overflowing > 0:
+        yield "overflow", f"outputs are not numbers on up to {100 * overflowing:.0f} % of the attacked images"
+    gradients, square = (found.stands(*names) for names in ((*CHEAP, "gradients"), ("square",)))
+    both = gradients.index.intersection(square.index)
+    if len(both) and statistics.masked((gradients[both] & ~square[both]).to_numpy()) and gradients[both].mean() > square[both].mean():
+        yield (
+            "black box",
+            f"Square leaves {100 * square[both].mean():.0f} %, gradients {100 * gradients[both].mean():.0f} % of the same images",
+        )
+    if "everything" in found.outcomes and (left := evaluation.rate(found.stands("everything"))).low > chance:
+        yield "eps 1", f"{100 * left.value:.0f} % stand where every image is within reach"
+    worst = found.stands(*CHEAP, *WORST)
+    told = found.stands("current")[worst.index]
+    if statistics.masked((told & ~worst).to_numpy()):
+        yield (
+            "masked",
+            f"PGD on the deployed output leaves {100 * told.mean():.0f} %, everything {100 * worst.mean():.0f} % of the same images",
+        )
+
+
+def against(first: Judgement, second: Judgement) -> str:
+    """Two networks on the same images, in words: the difference in the worst case with its paired 95 % interval."""
+    a, b = (one.stands(*CHEAP, *WORST) for one in (first, second))
+    found = statistics.compare(a.to_numpy(float), b.loc[a.index].to_numpy(float))
+    return f"{100 * found.effect:+.1f} points [{100 * found.low:.1f}, {100 * found.high:.1f}], n = {found.n}; of these two networks"
+
+
+def write(found: Judgement, folder: Path) -> Path:
+    """`judgement.html` and `judgement.json`."""
+    template = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True).get_template(
+        "judgement.html"
+    )
+    eps = np.linspace(0, found.eps, 61)
+    curve = [(float(e), float((found.radius > e).mean())) for e in eps] if len(found.radius) else []
+    stood = found.stands("gradients") if "gradients" in found.outcomes else found.stands(*CHEAP)
+    first = sorted(found.radius[found.radius > 0].nsmallest(10).items(), key=lambda pair: pair[1])
+    page = template.render(judgement=found, summary=found.summary(), curve=curve, first=first, stood=int(stood.sum()),
+                           made=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()))  # fmt: skip
+    replace_file(folder / "judgement.json", lambda path: path.write_text(json.dumps(found.summary(), indent=1)))
+    replace_file(folder / "judgement.html", lambda path: path.write_text(page))
+    return folder / "judgement.html"

@@ -1,0 +1,267 @@
+"""A network of one's own, judged: known answers with the flags they have to raise, bad input, budget, the command line."""
+
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+import fpdlib
+from fpdlib import __main__, data
+from fpdlib.errors import BudgetExhausted, FPDError
+from fpdlib.judgement import against, judge
+from fpdlib.judgement.subject import optimises
+
+QUICK = {"few": 20, "steps": 10, "queries": 100}
+COUNT = 30
+
+
+class Linear(nn.Module):
+    """Two classes by the mean of all pixels: an image falls exactly where its mean crosses a half."""
+
+    def __init__(self, scale=10.0):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(scale))
+
+    def forward(self, x):
+        u = self.scale * (x.flatten(1).mean(1) - 0.5)
+        return torch.stack([-u, u], 1)
+
+
+class Wrapped(nn.Module):
+    def __init__(self, inner, change):
+        super().__init__()
+        self.inner, self.change = inner, change
+
+    def forward(self, x):
+        return self.change(self.inner(x))
+
+
+class Saturated(Wrapped):
+    """Tanh of logits far beyond 9: the deployed gradient is exactly zero."""
+
+    def pre_squeeze(self, x):
+        return self.inner(x)
+
+
+class Optimising(Linear):
+    def forward(self, x):
+        with torch.enable_grad():
+            z = x.detach().requires_grad_()
+            torch.autograd.grad(super().forward(z).sum(), z)
+        return super().forward(x)
+
+
+class Random(Linear):
+    def forward(self, x):
+        return super().forward(x + 0.2 * torch.randn_like(x))
+
+
+@pytest.fixture
+def grey():
+    """Images of one grey each, 0.2 to 0.8 without the middle: their distance from the border is known."""
+    level = torch.cat([torch.linspace(0.2, 0.4, COUNT // 2), torch.linspace(0.6, 0.8, COUNT // 2)])
+    return level[:, None, None, None].expand(-1, 3, 8, 8).contiguous(), (level > 0.5).long()
+
+
+def test_a_linear_model_falls_exactly_where_it_has_to(grey, tmp_path):
+    x, y = grey
+    found = judge(Linear().eval(), x, y, eps=0.21, store=tmp_path, **QUICK)
+    distance = (x[:, 0, 0, 0] - 0.5).abs()
+    assert found.complete and not found.flags and found.clean.value == 1
+    assert found.worst.n == COUNT and found.worst.value == pytest.approx(float((distance > 0.21).float().mean()))
+    index = found.radius.index.to_numpy()
+    assert np.abs(found.radius.to_numpy() - distance[index].numpy()).max() < 0.004
+    wide = judge(Linear().eval(), x, y, norm="l2", eps=0.21 * np.sqrt(192), store=tmp_path, **QUICK)
+    assert wide.worst.value == pytest.approx(found.worst.value) and not len(wide.radius)
+
+
+def test_saturated_logits_keep_their_accuracy_as_published_alone(sample, tmp_path):
+    """Known answer: at least 90 % through tanh, at most 25 % in the worst case; flagged for it."""
+    x, y = sample.test.batch(slice(0, COUNT)), sample.test.labels[:COUNT]
+    plain = fpdlib.load_network("ReLU", device="cpu")
+    honest = judge(plain, x, y, store=tmp_path, **QUICK)
+    assert honest.worst.value == 0 and not honest.flags
+
+    loud = Wrapped(plain, lambda out: 1e3 * (out - out.topk(2).values.mean(1, keepdim=True)))  # the winner above 0, the others below
+    found = judge(Saturated(loud, torch.tanh).eval(), x, y, store=tmp_path, **QUICK)
+    told = found.summary()["accuracy"]
+    assert told["published"]["value"] >= 0.9 and told["worst case"]["value"] <= 0.25
+    assert set(found.flags) == {"zero gradients", "masked"}
+    assert str(found).startswith("NOT ROBUSTNESS, flagged: zero gradients, masked")
+    assert "What stands below is not robustness" in found.page.read_text() and "No flag was raised" in honest.page.read_text()
+    assert re.match(r"-?\+?\d+\.\d points \[.*n = 30; of these two networks", against(honest, found))
+
+
+def test_what_is_noticed_by_looking(grey, tmp_path):
+    x, y = grey
+    torch.manual_seed(0)
+    assert "random" in judge(Random().eval(), x, y, eot=2, store=tmp_path, **QUICK).flags
+    soft = judge(Wrapped(Linear(), lambda out: out.softmax(1)).eval(), x, y, eps=0.2, store=tmp_path, **QUICK)
+    assert (
+        set(soft.flags) == {"probabilities"}
+        and soft.worst.value == judge(Linear().eval(), x, y, eps=0.2, store=tmp_path, **QUICK).worst.value
+    )
+    assert optimises(Optimising(), x) and not optimises(Linear(), x)
+    assert "optimises" in judge(Optimising().eval(), x, y, store=tmp_path, **QUICK).flags
+    assert "chance" in judge(Linear().eval(), x, 1 - y, store=tmp_path, **QUICK).flags
+
+
+class Stairs(Linear):
+    """Piecewise constant: no gradient anywhere, and nothing that a gradient attack could follow."""
+
+    def forward(self, x):
+        return super().forward((x * 50).round() / 50)
+
+
+def test_what_only_an_attack_without_gradients_finds(grey, tmp_path):
+    x, y = grey
+    found = judge(Stairs().eval(), x, y, eps=0.28, store=tmp_path, **QUICK)
+    assert {"zero gradients", "black box"} <= set(found.flags)
+    assert found.summary()["accuracy"]["square"]["value"] < 0.7
+
+
+def test_an_attack_of_ones_own_joins_the_worst_case(grey, tmp_path):
+    x, y = grey
+
+    def darker_or_lighter(model, x, y, eps):
+        return x + torch.where(y == 1, -2 * eps, 2 * eps)[:, None, None, None]  # too far: projected back
+
+    found = judge(Stairs().eval(), x, y, eps=0.2, attack=darker_or_lighter, store=tmp_path, **QUICK)
+    distance = (x[:, 0, 0, 0] - 0.5).abs()
+    assert found.summary()["accuracy"]["own"]["value"] == pytest.approx(float((distance > 0.2).float().mean()), abs=0.07)
+    assert found.worst.value <= found.summary()["accuracy"]["own"]["value"]
+    with pytest.raises(FPDError, match=r"the attack gave torch.Size\(\[3\]\)"):
+        judge(Linear().eval(), x, y, eps=0.2, attack=lambda *_: torch.zeros(3), store=tmp_path / "bad", **QUICK)
+
+
+def test_a_spent_budget_is_an_upper_bound_and_goes_on(grey, tmp_path):
+    x, y = grey
+    with pytest.raises(BudgetExhausted):
+        judge(Linear().eval(), x, y, budget=1e-9, store=tmp_path, **QUICK)
+    steps = iter(range(100))
+
+    def slow(words):
+        if next(steps) == 3:  # behind the first two attacks
+            import time
+
+            time.sleep(2)
+
+    part = judge(Linear().eval(), x, y, budget=2.0, store=tmp_path, say=slow, **QUICK)
+    assert not part.complete and set(part.outcomes) == {"published", "current"} and "upper bound" in str(part)
+    whole = judge(Linear().eval(), x, y, store=tmp_path, **QUICK)
+    assert whole.complete and whole.worst.value <= part.worst.value
+    assert judge(Linear().eval(), x, y, store=tmp_path, **QUICK).counts == whole.counts  # read, not made again
+    assert judge(Linear(11.0).eval(), x, y, store=tmp_path, **QUICK).counts != whole.counts  # other weights
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda m, x, y: (m.train(), x, y), "training mode"),
+        (lambda m, x, y: (m.half(), x, y), r"float16; accepted: float32"),
+        (lambda m, x, y: (lambda x: x, x, y), "the model is a function"),
+        (lambda m, x, y: (Wrapped(m, lambda out: out[:, 0]).eval(), x, y), r"gives \(20,\) for 20 images; accepted: logits"),
+        (lambda m, x, y: (nn.Linear(4, 2).eval(), x, y), r"does not take images of shape \(20, 3, 8, 8\)"),
+        (lambda m, x, y: (Wrapped(m, lambda out: out @ torch.eye(2)).eval(), x, y), "does not run in double precision"),
+        (lambda m, x, y: (m, x * 255, y), r"pixels lie in \[51, 204\]; accepted: \[0, 1\]: divide by 255"),
+        (lambda m, x, y: (m, (x - 0.5) / 0.5, y), r"put the normalisation into the model"),
+        (lambda m, x, y: (m, x.log() * float("nan"), y), "30 of 30 images have a pixel that is not a number"),
+        (lambda m, x, y: (m, x[0], y), r"images have shape \(3, 8, 8\)"),
+        (lambda m, x, y: (m, x.int(), y), r"images are torch.int32; accepted: floats in \[0, 1\], or uint8"),
+        (lambda m, x, y: (m, x, y[:-1]), r"labels have shape \(29,\)"),
+        (lambda m, x, y: (m, x, y.float()), "type torch.float32; accepted: one integer an image"),
+        (lambda m, x, y: (m, x, y + 1), r"labels lie in 1 to 2; the model has 2 outputs: accepted 0 to 1"),
+    ],
+)
+def test_bad_input_is_one_error(grey, tmp_path, change, words):
+    with pytest.raises(FPDError, match=words):
+        judge(*change(Linear().eval(), *grey), store=tmp_path, **QUICK)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("options", "words"), [({"norm": "l1"}, "norm is 'l1'"), ({"eps": 0}, "eps is 0"), ({"eps": 2}, "eps is 2"),
+                                                ({"eot": 0}, "eot is 0")])  # fmt: skip
+def test_bad_options_are_one_error(grey, tmp_path, options, words):
+    with pytest.raises(FPDError, match=words):
+        judge(Linear().eval(), *grey, store=tmp_path, **options)
+
+
+def test_the_model_is_left_as_it_was(grey, tmp_path):
+    model = Linear().eval()
+    judge(model, *grey, store=tmp_path, **QUICK)
+    assert model.scale.requires_grad and model.scale.dtype == torch.float32 and not model.training
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys, grey):
+    """The command line in a folder with a module `mine`, weights and images: command(options) -> status, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "mine", None)
+    del sys.modules["mine"]
+    (tmp_path / "mine.py").write_text("from test_judge import Linear, Stairs\n\nnumber = 3\n\n\ndef broken():\n    return 3\n")
+    save_file({"scale": torch.tensor(10.0)}, tmp_path / "w.safetensors")
+    save_file({"other": torch.tensor(10.0)}, tmp_path / "bad.safetensors")
+    x, y = grey
+    np.savez(tmp_path / "grey.npz", images=x.numpy(), labels=y.numpy())
+    np.savez(tmp_path / "empty.npz", pixels=x.numpy())
+
+    def run(*options):
+        monkeypatch.setattr("sys.argv", ["fpdlib", "judge", "--store", str(tmp_path / "store"), *options])
+        status = __main__.main()
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def test_the_command_judges_and_compares(command):
+    common = ("--data", "grey.npz", "--images", "20", "--eps", "0.2")
+    status, said, _ = command("--model", "mine:Linear", "--weights", "w.safetensors", *common)
+    assert status == 0 and "at most about" in said and "worst case" in said and "judgement.html" in said
+    status, said, _ = command("--model", "mine:Linear", "--model", "mine:Stairs", *common)
+    assert status == 0 and "the first against the second" in said and "n = 20; of these two networks" in said
+    status, said, _ = command("--model", "mine:Linear", "--json", *common)
+    (told,) = json.loads(said)
+    assert status == 0 and told["complete"] and told["accuracy"]["worst case"]["n"] == 20
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--model", "mine"), "accepted: package.module:name"),
+        (("--model", "nothere:build"), "nothere cannot be imported"),
+        (("--model", "mine:nothing"), "mine has no 'nothing'"),
+        (("--model", "mine:broken"), "gives a int"),
+        (("--model", "mine:number"), "gives a int"),
+        (("--model", "mine:Linear", "--weights", "bad.safetensors"), "do not fit mine:Linear"),
+        (("--model", "mine:Linear", "--weights", "none.safetensors"), "do not fit"),
+        (("--model", "mine:Linear", "--data", "nothere"), "data is 'nothere'; accepted: "),
+        (("--model", "mine:Linear", "--data", "empty.npz"), "has pixels; accepted: `images` and `labels`"),
+        (("--model", "mine:Linear", "--data", "grey.npz", "--images", "31"), "31 images were asked for; grey.npz has 30"),
+        (("--model", "mine:Linear", "--data", "."), "has no images"),
+        (("--model", "mine:Linear", "--attack", "mine:none"), "mine has no 'none'"),
+        (("--model", "mine:Linear", "--model", "mine:Linear", "--weights", "w.safetensors"), "2 models and 1 weights"),
+    ],
+)
+def test_a_bad_command_is_one_line(command, options, words):
+    options = options if "--data" in options else (*options, "--data", "grey.npz", "--images", "20")
+    status, _, said = command(*options)
+    assert status == 2 and words in said and said.startswith("error: ") and len(said.splitlines()) == 1
+
+
+def test_a_folder_of_images_is_read_in_a_fixed_order(tmp_path):
+    from torchvision.transforms.v2.functional import to_pil_image
+
+    from fpdlib.judgement.loading import test_images as images_of
+
+    for label, level in enumerate((0.2, 0.8)):
+        (tmp_path / f"class{label}").mkdir()
+        for number in range(4):
+            to_pil_image(torch.full((3, 12, 12), level)).save(tmp_path / f"class{label}" / f"{number}.png")
+    x, y = images_of(str(tmp_path), 8, 8)
+    assert x.shape == (8, 3, 8, 8) and torch.allclose(x[:, 0, 0, 0], torch.where(y == 1, 0.8, 0.2), atol=0.01)
+    assert len(data.load("mnist-sample", 32).test) > 100 and images_of("mnist-sample", 5, 32)[0].shape == (5, 3, 32, 32)
