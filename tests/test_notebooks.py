@@ -9,6 +9,7 @@ import nbformat
 import pandas as pd
 import papermill
 import pytest
+import torch
 
 from fpdlib.errors import FPDError
 from fpdlib.paper.changes import CHANGES
@@ -137,6 +138,7 @@ def start(history=(), **changes):
 
 def test_good_parameters_are_a_profile_and_its_seeds(tmp_path, monkeypatch):
     assert start().seeds is None and start(seeds=3).seeds == (3,) and start(seeds="0, 1,2").seeds == (0, 1, 2)
+    assert torch.get_num_threads() == 1  # smoke's, as all of it is computed
     own = start(profile="laptop")
     assert own.publishes and own.profile.name == "laptop" and not own.profile.changes
     monkeypatch.delenv("FPD_PUBLISH")

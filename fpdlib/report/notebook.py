@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 import pandas as pd
+import torch
 
 from fpdlib.errors import FPDError, choose
 from fpdlib.paper import FPD
@@ -15,6 +16,7 @@ from fpdlib.paper.changes import CHANGES, changed
 from fpdlib.paper.experiments import Profile
 from fpdlib.report import publish
 from fpdlib.results.inputs import device_of
+from fpdlib.runtime import processors
 
 PARAMETERS = {"profile": (str,), "seeds": (str, int), "device": (str,), "store": (str,), "compute": (bool,)}
 
@@ -77,6 +79,7 @@ def start(namespace: dict) -> Run:
     profile = FPD.profiles[choose("profile", namespace["profile"], FPD.profiles)]
     changes = {name: namespace[name] for name in CHANGES if name in mine and namespace.get(name) is not None}
     device_of(namespace["device"])
+    torch.set_num_threads(profile.threads or processors())  # as everything of this profile is computed
     pd.set_option("display.max_colwidth", None, "display.max_columns", None, "display.max_rows", 100)
     return Run(changed(profile, **changes), seeds_of(namespace["seeds"]))
 
