@@ -33,8 +33,8 @@ def network():
     ],
 )  # fmt: skip
 def test_the_published_attacks_are_those_of_art_010(network, column, eps, exact):
-    """At least `exact` of the images are ART 0.10's to 1e-3, and the accuracies agree within two of 60 images (of DeepFool, which without
-    overshoot ends on the border itself, where the last bit of a processor decides: within six)."""
+    """At least `exact` of the images are ART 0.10's to 1e-3, and the accuracies agree within two of 60 images (six of DeepFool, which
+    ends on the border itself without overshoot, where the last bit of a processor decides)."""
     method = suites.PUBLISHED[column.removesuffix("-coarse")]
     view = View(network, method.sees("published"))
     ((_, attempt),) = method.attempts(eps or float("inf"))
