@@ -125,8 +125,10 @@ def plan(arguments: argparse.Namespace) -> None:
 
 
 def table(arguments: argparse.Namespace) -> None:
+    from fpdlib.paper import FPD
     from fpdlib.report import publish
 
+    choose("profile", arguments.profile, FPD.profiles)
     names = list(publish.TABLES) if arguments.number == "all" else [arguments.number]
     for name in names:
         try:

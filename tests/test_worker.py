@@ -329,7 +329,7 @@ def main(monkeypatch, *arguments):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("table", "1", "--profile", "huge"), "error: profile is 'huge'; accepted: 'smoke', 'laptop'"),
+        (("verify", "--profile", "huge"), "error: profile is 'huge'; accepted: 'smoke', 'laptop'"),
         (("work", "--networks", "G"), "error: network is 'G'"),
         (("work", "--plan", "table9"), "error: what is 'table9'; accepted: 'table1'"),
         (("work", "--plan", "table1", "--networks", "X", "--only", "studies"), "error: nothing of the plan is both"),
@@ -400,6 +400,12 @@ def test_the_tables_that_were_published_are_shown_and_the_others_named(tmp_path,
     assert main(monkeypatch, "table", "all") == 0
     said = capsys.readouterr().out
     assert "| the table |" in said and "1 is left out" in said and "claims is left out" in said and str(tmp_path / "smoke") in said
+
+
+@pytest.mark.parametrize("command", [("table", "1"), ("report",)])
+def test_a_table_or_report_of_an_unknown_profile_is_one_error(monkeypatch, capsys, command):
+    assert main(monkeypatch, *command, "--profile", "huge") == 2
+    assert "error: profile is 'huge'; accepted: 'smoke', 'laptop'" in capsys.readouterr().err
 
 
 def test_verdicts_of_nothing_are_not_tested(tmp_path, monkeypatch, capsys):
