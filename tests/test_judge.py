@@ -125,6 +125,17 @@ def test_what_only_an_attack_without_gradients_finds(grey, tmp_path):
     assert found.summary()["accuracy"]["square"]["value"] < 0.7
 
 
+def test_another_model_of_the_same_weights_is_judged_anew(grey, tmp_path):
+    """What is stored is about code, attributes and answers, not about weights alone; and an attack of one's own may have changed."""
+    x, y = grey
+    fine, coarse = (Wrapped(Linear(), lambda out, levels=levels: (out * levels).round() / levels).eval() for levels in (100, 1))
+    assert judge(fine, x, y, store=tmp_path, **QUICK).page != judge(coarse, x, y, store=tmp_path, **QUICK).page
+    still = judge(Linear().eval(), x, y, eps=0.15, attack=lambda model, x, y, eps: x, store=tmp_path, **QUICK)
+    moved = judge(Linear().eval(), x, y, eps=0.15, attack=lambda model, x, y, eps: x + eps * (1 - 2 * y)[:, None, None, None],
+                  store=tmp_path, **QUICK)  # fmt: skip
+    assert still.stands("own").mean() == 1 > moved.stands("own").mean() and still.counts["gradients"] == moved.counts["gradients"]
+
+
 def test_an_attack_of_ones_own_joins_the_worst_case(grey, tmp_path):
     x, y = grey
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -62,11 +63,11 @@ def test_a_notebook_opens_with_its_answer(path):
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     outputs = [output for cell in cells for output in cell.outputs]
     assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
-    if path.name[:2] != "16":  # arithmetic on printed numbers
-        assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert any("image/png" in output.get("data", {}) for output in outputs)
     assert path.stat().st_size < 1e6
     assert sum("nbval-check-output" in tags(cell) for cell in cells) >= 2
-    assert not re.search(r"PGD\(stages|/root/|/tmp/", json.dumps(outputs))
+    said = json.dumps(outputs)
+    assert not [words for words in ("PGD(stages", f"{Path.home()}/", f"{ROOT}/", f"{tempfile.gettempdir()}/") if words in said]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

@@ -337,7 +337,6 @@ def main(monkeypatch, *arguments):
         (("work", "--seeds", "-1"), "error: seed is -1"),
         (("work", "--workers", "0"), "error: the number of workers is 0"),
         (("work", "--budget", "soon"), "'soon'; accepted: seconds"),
-        (("table", "9"), "invalid choice"),
     ],
 )
 def test_the_command_line_names_mistakes(tmp_path, monkeypatch, capsys, arguments, words):
@@ -400,6 +399,10 @@ def test_the_tables_that_were_published_are_shown_and_the_others_named(tmp_path,
     assert main(monkeypatch, "table", "all") == 0
     said = capsys.readouterr().out
     assert "| the table |" in said and "1 is left out" in said and "claims is left out" in said and str(tmp_path / "smoke") in said
+
+
+def test_an_unknown_table_is_one_error(monkeypatch, capsys):
+    assert main(monkeypatch, "table", "9") == 2 and "error: table is '9'; accepted: '1', '2'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [("table", "1"), ("report",)])

@@ -121,9 +121,8 @@ def judge(model: nn.Module, images: Tensor, labels: Tensor, norm: str = "linf", 
     method `pre_squeeze(x)`, if it has one, gives the logits before a squeezing function. images, labels: (N, C, H, W) in [0, 1] (or
     uint8) and (N,). norm: 'linf' or 'l2'; eps in pixel units. attack: one of your own, `attack(model, x, y, eps)` -> images. eot:
     runs of a random defence that are averaged. budget: seconds; when they are spent, the result is an upper bound and the same call
-    goes on.
-    few: images of the dear attacks (Square, the radius, the unbounded one). store: folder (default: judgements/ in the store).
-    say: told what is done. Raises FPDError for what cannot be judged.
+    goes on (an attack of your own is always made again). few: images of the dear attacks (Square, the radius, the unbounded one).
+    store: folder (default: judgements/ in the store). say: told what is done. Raises FPDError for what cannot be judged.
     """
     choose("norm", norm, ("linf", "l2"))
     if not 0 < eps <= (1 if norm == "linf" else float("inf")):
@@ -136,10 +135,12 @@ def judge(model: nn.Module, images: Tensor, labels: Tensor, norm: str = "linf", 
     splits = images_of(images, labels, device)
     subject, flags = subject_of(model, splits.test, eot)
     specs = suite(norm, float(eps), len(splits.test), min(few, len(splits.test)), steps, queries, attack)
-    name = fingerprint(subject, splits.test, norm, float(eps), eot, few, steps, queries, getattr(attack, "__qualname__", attack))
+    name = fingerprint(subject, splits.test, norm, float(eps), eot, few, steps, queries)
     folder = (Path(store) if store else project_folder("store", "FPD_STORE") / "judgements") / name
     folder.mkdir(parents=True, exist_ok=True)
     found = Judgement(norm, float(eps), {}, {}, flags)
+    for path in folder.glob("own.*"):  # its code may have changed
+        path.unlink()
     limit, say = Budget(budget), say or (lambda words: None)
     say(f"at most about {cost(subject, splits.test, specs) / 60:.0f} minutes, less where images fall early")
     for key, spec in specs.items():
@@ -151,7 +152,7 @@ def judge(model: nn.Module, images: Tensor, labels: Tensor, norm: str = "linf", 
             break
     if not found.outcomes:
         raise BudgetExhausted("not even the first attack was finished")
-    found.flags |= dict(doubts(subject, splits.test.labels, found))
+    found.flags |= dict(doubts(subject, found))
     found.page = write(found, folder)
     return found
 
@@ -161,10 +162,12 @@ def cost(subject: Subject, test, specs: dict[str, AttackSpec]) -> float:
     x = test.batch(slice(0, 20)).clone().requires_grad_()
     started = time.monotonic()
     torch.autograd.grad(subject(x).sum(), x)
-    once = (time.monotonic() - started) / len(x) * subject.eot
+    once = (time.monotonic() - started) / len(x)
     steps, classes = specs["everything"].method.stages[0][0], subject.spec.num_classes
+    search = Radius()
+    rounds = (1 + search.targets) * sum(number for _, number in search.rounds)
     passes = {"published": 40, "current": 40, "gradients": (5 + classes + 19) * steps, "everything": steps, "own": steps,
-              "square": specs["square"].method.queries / 3, "radius": 830}  # fmt: skip
+              "square": specs["square"].method.queries / 3, "radius": search.fmn_steps + rounds}  # fmt: skip
     return sum(passes[name] * spec.images * once for name, spec in specs.items())
 
 
@@ -185,7 +188,7 @@ def outcome(subject: Subject, splits, spec: AttackSpec, path: Path, budget: Budg
     return pd.read_parquet(whole), json.loads(counts.read_text())
 
 
-def doubts(subject: Subject, labels: Tensor, found: Judgement) -> Iterator[tuple[str, str]]:
+def doubts(subject: Subject, found: Judgement) -> Iterator[tuple[str, str]]:
     """What the outcomes say against themselves: (flag, words)."""
     first = next(iter(found.outcomes.values()))
     right = first["clean_prediction"] == first["label"]
@@ -229,9 +232,8 @@ def write(found: Judgement, folder: Path) -> Path:
     )
     eps = np.linspace(0, found.eps, 61)
     curve = [(float(e), float((found.radius > e).mean())) for e in eps] if len(found.radius) else []
-    stood = found.stands("gradients") if "gradients" in found.outcomes else found.stands(*CHEAP)
     first = sorted(found.radius[found.radius > 0].nsmallest(10).items(), key=lambda pair: pair[1])
-    page = template.render(judgement=found, summary=found.summary(), curve=curve, first=first, stood=int(stood.sum()),
+    page = template.render(judgement=found, summary=found.summary(), curve=curve, first=first,
                            made=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()))  # fmt: skip
     replace_file(folder / "judgement.json", lambda path: path.write_text(json.dumps(found.summary(), indent=1)))
     replace_file(folder / "judgement.html", lambda path: path.write_text(page))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -162,9 +163,20 @@ class Own:
 
 
 def fingerprint(subject: Subject, test: data.Images, *settings: object) -> str:
-    """SHA-256 of weights, images, labels and settings: what a judgement is about."""
-    digest = hashlib.sha256(repr((type(subject.network).__qualname__, *settings)).encode())
-    tensors = [*subject.network.state_dict().values(), test.pixels, test.labels]
-    for tensor in tensors:
+    """SHA-256 of what a judgement is about: code and weights of the model, its answers (two models may share both and differ in a
+    plain attribute; a random one has none that last), images, labels, settings."""
+    sources = [source(type(module)) for module in subject.network.modules()]
+    digest = hashlib.sha256(repr((sources, *settings)).encode())
+    with torch.no_grad():
+        answers = [subject(test.batch(slice(0, 20))) for _ in range(2)]
+    for tensor in (*subject.network.state_dict().values(), test.pixels, test.labels, *(answers[:1] if torch.equal(*answers) else ())):
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def source(kind: type) -> str:
+    """The code of a class, as far as there is a file of it."""
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):
+        return kind.__qualname__

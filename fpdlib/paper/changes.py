@@ -11,8 +11,6 @@ from fpdlib.network import FPD
 from fpdlib.paper.experiments import PLACEMENTS, VARIANTS, Profile
 from fpdlib.paper.suites import sound
 
-PAPER_EPS = 0.3  # Table 1's
-
 
 def backbone(profile: Profile, name: str) -> Profile:
     """Another CNN of timm's in place of the profile's, at its own depth and width."""

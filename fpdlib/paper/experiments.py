@@ -390,12 +390,12 @@ def variants_of(rows=TABLE1) -> list[str]:
     return list(dict.fromkeys(main + other))
 
 
-def specs_table(names=None) -> pd.DataFrame:
-    """One readable line per network (default: Table 1's) in our reading, with every guess by its letter."""
+def specs_table(names=None, profile: Profile | None = None) -> pd.DataFrame:
+    """One readable line per network (default: Table 1's) in our reading, with every guess by its letter; profile: default smoke."""
     lines, of_table_1 = [], set(variants_of())
     for name in names or [name for name in VARIANTS if name in of_table_1]:
         variant = VARIANTS[choose("network", name, VARIANTS)]
-        spec = variant.spec(PROFILES["smoke"])
+        spec = variant.spec(profile or PROFILES["smoke"])
         rows = [row.name for row in TABLE1 if row.variants[0] == name]
         lines.append(
             {

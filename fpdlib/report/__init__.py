@@ -3,12 +3,12 @@
 May import: everything below. Nothing here computes a result: all are functions of `results.Evidence`.
 """
 
-from fpdlib.report.explorations import comparisons, finding, headlines
+from fpdlib.report.explorations import beside, comparisons, finding, headline_picture, headlines, picture
 from fpdlib.report.figures import curve_points, curves, forest, forest_legend, heat
 from fpdlib.report.measures import compare, measurement
 from fpdlib.report.tables import caption, measured, text
 
 __all__ = [
-    "caption", "compare", "comparisons", "curve_points", "curves", "finding", "forest", "forest_legend", "headlines", "heat",
-    "measured", "measurement", "text",
+    "beside", "caption", "compare", "comparisons", "curve_points", "curves", "finding", "forest", "forest_legend", "headline_picture",
+    "headlines", "heat", "measured", "measurement", "picture", "text",
 ]  # fmt: skip

@@ -1,23 +1,25 @@
-"""Table 1's eight explorations and the headline claims: what the paper orders, compared under every measure, with verdicts."""
+"""Table 1's eight explorations and the headline claims: what the paper orders, compared under every measure, with verdicts; and their
+table and pictures, which nine notebooks show."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
+from matplotlib import pyplot as plt
 
 from fpdlib.errors import NotComputed
-from fpdlib.paper import experiments
+from fpdlib.paper import experiments, published
 from fpdlib.paper.experiments import HEADLINES, Exploration
+from fpdlib.report.figures import curves, forest, forest_legend
 from fpdlib.report.measures import compare
+from fpdlib.report.tables import measured, text
 from fpdlib.report.verdicts import NOT_TESTED
 from fpdlib.results.evidence import Evidence
 
-MEASURES = {
-    "white-box": "white-box, published protocol",
-    "transfer-oracle": "transfer, published protocol",
-    "worst": "worst case per image over every attack, at the paper's epsilon",
-    "radius": "area under the robustness curve up to the paper's epsilon, from the radius of each image",
-}
+MEASURES = ("white-box", "transfer-oracle", "worst", "radius")
+TICKS = (-100, -30, -10, -3, -1, 0, 1, 3, 10, 30, 100)
 
 
 def comparisons(evidence: Evidence, exploration: Exploration) -> pd.DataFrame:
@@ -55,6 +57,50 @@ def finding(evidence: Evidence, section: str) -> str:
     elif evidence.profile.name != "paper":
         lines += ["", f"Measured in the `{evidence.profile.name}` profile ({evidence.profile.purpose})."]
     return "\n".join(lines)
+
+
+def beside(evidence: Evidence, names: Iterable[str], section: str) -> pd.DataFrame:
+    """The paper's numbers of an exploration beside ours, for people, a line a network: accuracy in percent with its Wilson interval
+    under each measure, and the area under the robustness curve with its range over seeds."""
+    table = measured(evidence, names)
+    cells = table.assign(cell=table.apply(text, axis=1)).pivot(index="network", columns="measure", values="cell")
+    cells = cells.reindex(table["network"].unique())
+    paper = published.load(1).query("section == @section and metric == 'accuracy'")
+    paper = paper.pivot(index="network", columns="attack", values="value")
+    rows = {row.variants[0]: row.name for row in experiments.TABLE1 if row.section == section}
+    shown = pd.DataFrame({"row": [rows.get(name, "another reading") for name in cells.index]}, index=cells.index)
+    shown["clean"] = table.groupby("network")["clean"].first().round(1)
+    for printed, ours in (("white-box", "white-box"), ("black-box", "transfer-oracle")):
+        title = ours.removesuffix("-oracle")
+        shown[f"{title}, paper"] = [paper[printed].get(row, np.nan) for row in shown["row"]]
+        shown[f"{title}, ours"] = cells[ours]
+    area = table[table["measure"] == "radius"].set_index("network")
+    shown["today's"], shown["worst case"] = cells["current"], cells["worst"]
+    shown["area (over seeds)"] = [f"{a['value']:.1f} ({a['seed_min']:.1f} to {a['seed_max']:.1f})" for _, a in area.iterrows()]
+    return shown
+
+
+def picture(evidence: Evidence, names: Iterable[str], section: str) -> plt.Figure:
+    """An exploration: robust accuracy over epsilon, and its comparisons as points of area under that curve."""
+    pairs = comparisons(evidence, experiments.explored(section)).query("measure == 'radius'")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained", width_ratios=[3, 2])
+    curves(left, evidence, names)
+    forest(right, pairs, pairs["better"] + " > " + pairs["worse"])
+    right.set_xlabel("points of area; right of 0: the paper's order")
+    figure.suptitle(f"{section}: {scale(evidence)}", fontsize=10)
+    return figure
+
+
+def headline_picture(evidence: Evidence, main: pd.DataFrame) -> plt.Figure:
+    """The frame of `headlines`; in the grey band a difference is too small to be found."""
+    figure, axes = plt.subplots(figsize=(9, 4.4), layout="constrained")
+    axes.set_xscale("symlog", linthresh=2)
+    forest(axes, main, main["claim"] + "  (" + main["better"].replace("ReLU", "O") + " > " + main["worse"].replace("ReLU", "O") + ")")
+    axes.set_xticks(TICKS, map(str, TICKS))
+    axes.set_xlabel("points (logarithmic beyond 2); right of 0: the paper's order")
+    forest_legend(figure, main)
+    figure.suptitle(scale(evidence), fontsize=11)
+    return figure
 
 
 def because(line: pd.Series) -> str:

@@ -26,7 +26,7 @@ def results_folder(profile: str) -> Path:
 
 def table(folder: Path, name: str, frame: pd.DataFrame, shown: pd.DataFrame | None = None, words: str = "") -> None:
     """`tables/<name>.csv` with every number, and `tables/<name>.md` with `shown` for people under its caption."""
-    frame.to_csv(made(folder / "tables") / f"{name}.csv", index=False, float_format="%.6g")
+    replace_file(made(folder / "tables") / f"{name}.csv", lambda path: frame.to_csv(path, index=False, float_format="%.6g"))
     if shown is not None:
         page(folder, name, f"{words}\n\n{shown.to_markdown(index=False)}")
 
@@ -38,9 +38,7 @@ def page(folder: Path, name: str, text: str) -> None:
 
 def figure(folder: Path, name: str, drawn: plt.Figure) -> None:
     """`figures/<name>.png`."""
-    target = made(folder / "figures") / f"{name}.png"
-    with writing(target):
-        drawn.savefig(target, dpi=110)
+    replace_file(made(folder / "figures") / f"{name}.png", lambda path: drawn.savefig(path, dpi=110, format="png"))
 
 
 def made(folder: Path) -> Path:
@@ -57,8 +55,7 @@ def read(profile: str, number: str) -> str:
         gone = ", ".join(file.name for file in files if not file.exists())
         raise NotComputed(
             f"{files[0].parent} has no {gone}; `papermill notebooks/{notebook}.ipynb out.ipynb -p profile {profile}` "
-            "publishes it, after "
-            f"`python -m fpdlib work --profile {profile}`."
+            f"publishes it, after `python -m fpdlib work --profile {profile}`."
         )
     return "\n\n".join(file.read_text().strip() for file in files)
 
