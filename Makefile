@@ -26,8 +26,9 @@ reproduce: $(INSTALLED)
 	$(if $(SEEDS),FPD_PUBLISH=build/seeds) $(BIN)/python -m fpdlib report --profile $(PROFILE)
 	$(BIN)/python -m fpdlib again --profile laptop
 
+# A file (or notebook) stays with one worker; a worker takes about 1.5 GB.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 1200 notebooks tests
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout 1200 notebooks tests
 
 browser: $(INSTALLED)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python playwright

@@ -7,6 +7,7 @@ import pandas as pd
 
 from fpdlib import evaluation
 from fpdlib.errors import NotComputed
+from fpdlib.paper import FPD
 
 
 def spec(norm="linf", eps=0.3, images=400):
@@ -20,7 +21,7 @@ class Fake:
     that are not there.
     """
 
-    setting = "fake"
+    setting, paper = "fake", FPD
 
     def __init__(self, *hits, clean=0.99, count=400, missing=(), stand_in=False, attacks=None, counts=None, mse=None):
         self.hits, self.count, self._clean, self._missing = hits, count, clean, missing

@@ -11,7 +11,7 @@ from fake import Fake, spec
 import fpdlib
 from fpdlib import evaluation
 from fpdlib.errors import NotComputed
-from fpdlib.paper import published
+from fpdlib.paper import FPD, published
 from fpdlib.paper.experiments import EXPLORATIONS, PROFILES, VARIANTS
 from fpdlib.paper.settings import SETTINGS
 from fpdlib.report import claims, measures, verdicts
@@ -27,8 +27,8 @@ def test_every_claim_names_its_place_its_test_and_networks_that_exist():
         assert claim["setting"] in ("", *SETTINGS), claim["id"]
         assert claim["test"] in claims.TESTS, claim["id"]
         if claim["test"] in ("order", "table1", "clean", "cost", "masking", "time", "filter"):
-            assert verdicts.variant(claim["better"]) in VARIANTS, claim["id"]
-            assert not claim["worse"] or verdicts.variant(claim["worse"]) in VARIANTS, claim["id"]
+            assert FPD.variant(claim["better"]) in VARIANTS, claim["id"]
+            assert not claim["worse"] or FPD.variant(claim["worse"]) in VARIANTS, claim["id"]
     assert {c["better"] for _, c in table.iterrows() if c["test"] == "exploration"} == {e.section for e in EXPLORATIONS}
     places = " ".join(table["place"])
     for part in ("Abstract", "Sec. 1", "Sec. 2", "Sec. 3.1", "Sec. 3.3", "Sec. 3.4", "Sec. 4.1", "Sec. 4.2", "Sec. 5", "Theorem 1",
@@ -166,10 +166,10 @@ def test_deterministic_verdicts():
 
 
 def test_adversarial_training_costs_more_than_fpd_and_dot_products_are_free(tmp_path):
-    found = verdicts.training_cost("F", "O_PGD")
+    found = verdicts.training_cost(FPD, "F", "O_PGD")
     assert found.verdict == "holds" and found.effect > 10
-    assert verdicts.less(PROFILES["smoke"], "F_FD", "ReLU", "parameters").effect == 0
-    dearer = verdicts.less(PROFILES["smoke"], "F", "F (gaussian)", "forward_macs")
+    assert verdicts.less(FPD, PROFILES["smoke"], "F_FD", "ReLU", "parameters").effect == 0
+    dearer = verdicts.less(FPD, PROFILES["smoke"], "F", "F (gaussian)", "forward_macs")
     assert dearer.verdict == "holds" and dearer.effect < 0
 
 

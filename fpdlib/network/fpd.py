@@ -301,10 +301,10 @@ def build(spec, seed: int) -> nn.Module:
 
 
 @functools.cache
-def cost(spec: NetworkSpec) -> dict[str, float]:
-    """Parameters, and multiply-accumulates for one image: forward, backward to the parameters, and backward to the pixels alone
-    (what an attack takes)."""
-    model = FPD(spec).eval()
+def cost(spec) -> dict[str, float]:
+    """Of the network of a spec (see `build`): parameters, and multiply-accumulates for one image: forward, backward to the
+    parameters, and backward to the pixels alone (what an attack takes)."""
+    model = build(spec, 0).eval()
     x = torch.rand(1, 3, spec.image_size, spec.image_size)
 
     def count(model: nn.Module, x: Tensor) -> tuple[int, int]:

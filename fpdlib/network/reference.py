@@ -34,24 +34,18 @@ class AnchorSpec:
         return AnchorCNN(self)
 
 
-class AnchorCNN(nn.Module):
-    """A plain CNN with FPD's interface, so that the same training and evaluation run on it. (B, 3, 28, 28) -> (B, 10)."""
+class CNN(nn.Module):
+    """Any classifier with FPD's interface, so that the same training and evaluation run on it. (B, 3, H, W) -> (B, classes).
 
-    def __init__(self, spec: AnchorSpec):
+    spec: frozen, with `num_classes`, `image_size` and a `version` of its code. features: (B, 3, H, W) -> (B, width); head: -> logits.
+    """
+
+    def __init__(self, spec, features: nn.Module, head: nn.Module):
         super().__init__()
-        self.spec = spec
-        if spec.kind == "wong":
-            parts = [nn.Conv2d(1, 16, 4, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 4, 2, 1), nn.ReLU()]
-            width = 100
-        else:
-            parts = [nn.Conv2d(1, 32, 5, 1, 2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 5, 1, 2), nn.ReLU(), nn.MaxPool2d(2)]
-            width = 1024
-        channels = 32 if spec.kind == "wong" else 64
-        self.features = nn.Sequential(*parts, nn.Flatten(), nn.Linear(channels * 49, width), nn.ReLU())
-        self.head = nn.Linear(width, spec.num_classes)
+        self.spec, self.features, self.head = spec, features, head
 
     def front(self, x: Tensor) -> Front:
-        return Front(x, self.features(x.mean(1, keepdim=True)), None)
+        return Front(x, self.features(x), None)
 
     def classify(self, front: Front) -> Tensor:
         return self.head(front.last)
@@ -67,3 +61,21 @@ class AnchorCNN(nn.Module):
         return self.classify(self.front(x))
 
     forward = pre_squeeze
+
+
+class AnchorCNN(CNN):
+    """(B, 3, 28, 28) -> (B, 10), on the mean of the channels."""
+
+    def __init__(self, spec: AnchorSpec):
+        if spec.kind == "wong":
+            parts = [nn.Conv2d(1, 16, 4, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 4, 2, 1), nn.ReLU()]
+            width = 100
+        else:
+            parts = [nn.Conv2d(1, 32, 5, 1, 2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 5, 1, 2), nn.ReLU(), nn.MaxPool2d(2)]
+            width = 1024
+        channels = 32 if spec.kind == "wong" else 64
+        features = nn.Sequential(*parts, nn.Flatten(), nn.Linear(channels * 49, width), nn.ReLU())
+        super().__init__(spec, features, nn.Linear(width, spec.num_classes))
+
+    def front(self, x: Tensor) -> Front:
+        return Front(x, self.features(x.mean(1, keepdim=True)), None)

@@ -1,46 +1,76 @@
 """The paper as data: networks of every row, settings, profiles, attack suites, printed numbers, claims, forensics, Theorem 1.
 
 May import: the specifications of network, training, attacks, data and evaluation; nothing here is computed on images. `FPD` is all
-of it as one value, which plan, workers and report are given: a second defence is a second `Paper`.
+of it as one value, which plan, evidence and verdicts are given: a second defence is a second `Paper` (examples/kwta.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
 from fpdlib.evaluation.studies import Study
 from fpdlib.paper import experiments, published, settings
-from fpdlib.paper.experiments import Profile, Variant
+from fpdlib.paper.experiments import Headline, Profile, Variant
+from fpdlib.paper.suites import NETWORKS
+
+
+def as_it_is(profile: Profile, setting: str) -> Profile:
+    return replace(profile, setting=setting)
+
+
+def as_named(claim: pd.Series) -> tuple[tuple[str, ...], tuple[str, ...], str]:
+    return (claim["setting"],), tuple(name for name in (claim["better"], claim["worse"]) if name), ""
 
 
 @dataclass(frozen=True)
 class Paper:
-    """variants: networks by name. profiles: scales by name. settings: experiments by name.
+    """A defence as its paper has it: networks, experiments, what they are attacked with, and what is claimed.
 
-    setting: (profile, setting) -> the experiment at that scale. networks: setting -> the variants that it compares. rows: (setting,
-    variant) -> the names of the printed rows that it stands for. studies: experiment -> (study, variant, further variants).
-    seeds: (experiment, variant) -> the seeds that it is trained with unless others are asked for. tables: printed table ->
-    settings. claims: a frame, see `published/claims.csv`; read: (claim) -> settings, variants, study.
+    variants: networks by name, each with `spec(profile)` (a frozen value with `build()`) and `recipe(profile)`. profiles: scales by
+    name, each with its data, radii and attacks; threads of a process belong to them. claims: gives a frame with the columns of
+    `published/claims.csv` (id, place, claim, test, better, worse, setting, where, printed); `report.claims.TESTS` has the tests, and
+    `printed` is the size that the paper states, in points, or ''.
+
+    The rest has defaults. settings: experiments by name. setting: (profile, setting) -> the experiment at that scale. networks:
+    setting -> the variants that it compares (all). rows: (setting, variant) -> the printed rows that it stands for (its name).
+    studies: experiment -> (study, variant, further variants). seeds: (experiment, variant) -> the seeds that are trained unless
+    others are asked for (the profile's). tables: printed table -> settings. read: claim -> settings, variants, study. plain: variant
+    -> the undefended network of the same budget, against which `undertrained` is measured ('': none). names: of the claims'
+    networks -> variants. headlines: the main comparisons, which are tested together (Holm).
     """
 
     name: str
     variants: Mapping[str, Variant]
     profiles: Mapping[str, Profile]
-    settings: tuple[str, ...]
-    setting: Callable[[str | Profile, str], Profile]
-    networks: Callable[[str], tuple[str, ...]]
-    rows: Callable[[str, str], tuple[str, ...]]
-    studies: Callable[[Profile], list[tuple[Study, str, tuple[str, ...]]]]
-    seeds: Callable[[Profile, str], tuple[int, ...]]
-    tables: Mapping[str, tuple[str, ...]]
     claims: Callable[[], pd.DataFrame]
-    read: Callable[[pd.Series], tuple[tuple[str, ...], tuple[str, ...], str]]
+    plain: Callable[[str], str] = lambda variant: ""
+    settings: tuple[str, ...] = ("main",)
+    setting: Callable[[Profile, str], Profile] = as_it_is
+    networks: Callable[[str], tuple[str, ...]] | None = None
+    rows: Callable[[str, str], tuple[str, ...]] = lambda setting, variant: (variant,)
+    studies: Callable[[Profile], list[tuple[Study, str, tuple[str, ...]]]] = lambda here: []
+    seeds: Callable[[Profile, str], tuple[int, ...]] = lambda here, variant: here.seeds
+    tables: Mapping[str, tuple[str, ...]] | None = None
+    read: Callable[[pd.Series], tuple[tuple[str, ...], tuple[str, ...], str]] = as_named
+    names: Mapping[str, str] = field(default_factory=dict)
+    headlines: tuple[Headline, ...] = ()
+
+    def __post_init__(self):
+        if self.networks is None:
+            object.__setattr__(self, "networks", lambda setting: tuple(self.variants))
+        if self.tables is None:
+            object.__setattr__(self, "tables", {setting: (setting,) for setting in self.settings})
+
+    def variant(self, name: str) -> str:
+        """The network that a claim calls so."""
+        return self.names.get(name, name)
 
 
 FPD = Paper(
-    "fpd", experiments.VARIANTS, experiments.PROFILES, settings.SETTINGS, settings.setting, settings.networks_of, settings.rows_of,
-    settings.studies_of, settings.seeds_of, settings.TABLES, published.claims, settings.read_by,
+    "fpd", experiments.VARIANTS, experiments.PROFILES, published.claims, experiments.plain_of, settings.SETTINGS, settings.setting,
+    settings.networks_of, settings.rows_of, settings.studies_of, settings.seeds_of, settings.TABLES, settings.read_by, NETWORKS,
+    experiments.HEADLINES,
 )  # fmt: skip

@@ -383,6 +383,12 @@ def explored(section: str) -> Exploration:
     return next(e for e in EXPLORATIONS if e.section == choose("section", section, (e.section for e in EXPLORATIONS)))
 
 
+def plain_of(name: str) -> str:
+    """The plain network of the same budget; '' for itself and for adversarial training, which are compared with none."""
+    other = {f"{family} F": f"{family} O" for family in FAMILIES}.get(name, "ReLU")
+    return "" if name == other or (name in VARIANTS and VARIANTS[name].adversary) else other
+
+
 def variants_of(rows=TABLE1) -> list[str]:
     """The distinct networks of some rows, in order, main readings first."""
     main = [row.variants[0] for row in rows]

@@ -1,4 +1,4 @@
-"""Every claim of the paper with the comparison that tests it, and a verdict per protocol, computed from outcomes alone.
+"""Every claim of a paper with the comparison that tests it, and a verdict per protocol, computed from outcomes alone.
 
 `published/claims.csv` names the claims, their place in the text and their test (`TESTS`). A stand-in earns no verdict, and no
 undertrained network.
@@ -14,10 +14,9 @@ import pandas as pd
 
 from fpdlib import statistics
 from fpdlib.errors import NotComputed
-from fpdlib.paper import published
 from fpdlib.report import verdicts
 from fpdlib.report.measures import FEW, undertrained
-from fpdlib.report.verdicts import NOT_TESTED, PROTOCOLS, Verdict, variant
+from fpdlib.report.verdicts import NOT_TESTED, PROTOCOLS, Verdict
 from fpdlib.results.evidence import Evidence
 
 
@@ -46,7 +45,7 @@ TESTS = {
     "exploration": Test(lambda e, c, p: verdicts.exploration(e, c["better"], p), True),
     "families": Test(lambda e, c, p: verdicts.families(e, p), True),
     "clean": Test(lambda e, c, p: verdicts.clean_accuracy(e, c["better"], c["worse"])),
-    "cost": Test(lambda e, c, p: verdicts.training_cost(c["better"], c["worse"])),
+    "cost": Test(lambda e, c, p: verdicts.training_cost(e.paper, c["better"], c["worse"])),
     "masking": Test(lambda e, c, p: verdicts.masking(e, c["better"], c["worse"]), trained=compared),
     "fails": Test(lambda e, c, p: verdicts.attacks_fail(e, c["better"]), trained=compared),
     "time": Test(lambda e, c, p: verdicts.attack_cost(e, c["better"], c["worse"]), trained=compared),
@@ -56,7 +55,7 @@ TESTS = {
     "accurate": Test(lambda e, c, p: verdicts.more_accurate(e, c["better"], c["worse"]), trained=compared),
     "smoothness": Test(lambda e, c, p: verdicts.smoother(e, c["better"], c["worse"]), trained=compared),
     "neighbourhood": Test(lambda e, c, p: verdicts.stable(e, c["better"], c["worse"]), trained=compared),
-    "less": Test(lambda e, c, p: verdicts.less(e.profile, c["better"], c["worse"], c["where"])),
+    "less": Test(lambda e, c, p: verdicts.less(e.paper, e.profile, c["better"], c["worse"], c["where"])),
     "filter": Test(lambda e, c, p: verdicts.filtered(e, c["better"]), trained=compared),
     "theorem": Test(lambda e, c, p: verdicts.theorem_holds()),
     "lipschitz": Test(lambda e, c, p: verdicts.lipschitz()),
@@ -75,7 +74,7 @@ def judge(claim: pd.Series, evidence: Evidence, protocol: str) -> Verdict:
         if claim["setting"] and here.profile.stand_in:
             return Verdict(NOT_TESTED, reason=f"stand-in data ({here.profile.dataset})")
         found = test.run(here, claim, protocol)
-        weak = [name for name in test.trained(claim) if undertrained(here, variant(name))]
+        weak = [name for name in test.trained(claim) if undertrained(here, here.paper.variant(name))]
     except NotComputed:
         return Verdict(NOT_TESTED, reason=f"not computed in this profile ({claim['setting']})")
     if weak and found.verdict != NOT_TESTED:
@@ -88,7 +87,7 @@ def judge(claim: pd.Series, evidence: Evidence, protocol: str) -> Verdict:
 def verify(evidence: Evidence, only: tuple[str, ...] = ()) -> pd.DataFrame:
     """A line per claim and protocol ('any' where no attack decides)."""
     lines = []
-    for _, claim in published.claims().iterrows():
+    for _, claim in evidence.paper.claims().iterrows():
         if only and claim["id"] not in only:
             continue
         for protocol in PROTOCOLS if TESTS[claim["test"]].by_protocol else ("any",):

@@ -9,7 +9,6 @@ import pandas as pd
 
 from fpdlib import evaluation, statistics
 from fpdlib.errors import NotComputed
-from fpdlib.paper.experiments import FAMILIES, HEADLINES, VARIANTS
 from fpdlib.results.evidence import Evidence
 
 SIGNIFICANCE = 0.05
@@ -124,12 +123,9 @@ def clean_by_seed(evidence: Evidence, name: str) -> pd.DataFrame:
 
 def plain(evidence: Evidence, name: str) -> tuple[Evidence, str]:
     """The plain network of the same budget, and the evidence that has it, whatever part of the plan was asked for; the network itself
-    where there is none. Adversarial training is compared with none."""
-    families = {f"{family} F": f"{family} O" for family in FAMILIES}
-    other = families.get(name, "ReLU")
-    if name == other or (name in VARIANTS and VARIANTS[name].adversary):
-        return evidence, name
-    if other not in evidence.names:
+    where there is none."""
+    other = evidence.paper.plain(name)
+    if other and other not in evidence.names:
         evidence = evidence.whole(evidence.setting).at(evidence.setting)
     return evidence, other if other in evidence.names else name
 
@@ -206,17 +202,17 @@ def versus(a: pd.DataFrame, b: pd.DataFrame) -> statistics.Comparison:
 
 
 def adjusted(evidence: Evidence, better: str, worse: str, measure: str, p: float) -> float:
-    """p of a comparison; of a headline comparison adjusted for their number (Holm). The family is always the paper's ten, whatever
-    part of the plan was asked for; what is not there or decides nothing counts with p = 1. With other seeds than the family's, p is
-    multiplied by ten instead."""
-    comparison = (evidence.setting, better, worse, measure)
-    if comparison not in {line.comparison for line in HEADLINES}:
+    """p of a comparison; of a headline comparison adjusted for their number (Holm). The family is always all of the paper's,
+    whatever part of the plan was asked for; what is not there or decides nothing counts with p = 1. With other seeds than the
+    family's, p is multiplied by their number instead."""
+    comparison, headlines = (evidence.setting, better, worse, measure), evidence.paper.headlines
+    if comparison not in {line.comparison for line in headlines}:
         return p
-    root = evidence.at(HEADLINES[0].setting)
+    root = evidence.at(headlines[0].setting)
     known = vars(root).setdefault("family", {})
     if not known:
-        whole, found = evidence.whole(*dict.fromkeys(line.setting for line in HEADLINES)), {}
-        for line in HEADLINES:
+        whole, found = evidence.whole(*dict.fromkeys(line.setting for line in headlines)), {}
+        for line in headlines:
             try:
                 a, b = (by_seed(whole.at(line.setting), name, line.measure) for name in (line.better, line.worse))
                 one = versus(a, b)
@@ -225,7 +221,7 @@ def adjusted(evidence: Evidence, better: str, worse: str, measure: str, p: float
                 found[line.comparison] = 1.0
         known |= dict(zip(found, zip(found.values(), statistics.holm(list(found.values())), strict=True), strict=True))
     raw, holm = known[comparison]
-    return holm if np.isclose(raw, p) else min(1.0, p * len(HEADLINES))
+    return holm if np.isclose(raw, p) else min(1.0, p * len(headlines))
 
 
 def fails(evidence: Evidence, measure: str, *names: str) -> bool:

@@ -15,9 +15,9 @@ from scipy import stats
 
 from fpdlib import evaluation, network, statistics, training
 from fpdlib.errors import NotComputed
-from fpdlib.paper import published, theorem
-from fpdlib.paper.experiments import FAMILIES, VARIANTS, Profile, explored, get_profile
-from fpdlib.paper.suites import NETWORKS, UNBOUNDED
+from fpdlib.paper import Paper, published, theorem
+from fpdlib.paper.experiments import FAMILIES, Profile, explored
+from fpdlib.paper.suites import UNBOUNDED
 from fpdlib.report.measures import by_seed, clean_by_seed, combine, compare, fails, gap, masked, seeds_of, versus, worst_of
 from fpdlib.results.evidence import Evidence
 
@@ -64,10 +64,6 @@ def decide(low: float, high: float, bound: float = 0.0) -> str:
     return "holds" if low > bound else "does not hold" if high < bound else "not decided"
 
 
-def variant(name: str) -> str:
-    return NETWORKS.get(name, name)
-
-
 def keys(evidence: Evidence, where: str, protocol: str) -> list[str]:
     """The attacks of a setting that speak for a protocol: its columns (`COLUMNS`); in the worst case, that of one norm, L-inf."""
     if protocol == "sound":
@@ -77,7 +73,7 @@ def keys(evidence: Evidence, where: str, protocol: str) -> list[str]:
 
 def order(evidence: Evidence, better: str, worse: str, where: str, protocol: str, printed: float = np.nan) -> Verdict:
     """Mean difference over the attacks of a protocol, seeds and images crossed; printed: the paper's, in points."""
-    a, b = variant(better), variant(worse)
+    a, b = evidence.paper.variant(better), evidence.paper.variant(worse)
     if where == "transfer":
         attacks = [key for key in evidence.profile.attacks if key.startswith(protocol + "/")]
     else:
@@ -150,29 +146,32 @@ def several(pairs: list[dict]) -> Verdict:
 
 def clean_accuracy(evidence: Evidence, better: str, worse: str) -> Verdict:
     """Whether the clean accuracy of the first is at most one point below that of the second, on the same images."""
-    return judged(versus(*(clean_by_seed(evidence, variant(name)) for name in (better, worse))), bound=-CLEAN_MARGIN)
+    return judged(versus(*(clean_by_seed(evidence, evidence.paper.variant(name)) for name in (better, worse))), bound=-CLEAN_MARGIN)
 
 
 def attacks_fail(evidence: Evidence, name: str) -> Verdict:
     """Which published attacks leave clearly more than the worst case on the same images; refuted if each leaves at most a point
     more."""
     columns = [key for key in evidence.profile.attacks if key.startswith("published/") and worst_of(evidence, key)]
-    found = [key.partition("/")[2] for key in columns if masked(evidence, variant(name), key)]
-    scores = {key: by_seed(evidence, variant(name), key) for key in columns}
-    close = all(gap(told, by_seed(evidence, variant(name), worst_of(evidence, key))).high < 0.01 for key, told in scores.items())
+    found = [key.partition("/")[2] for key in columns if masked(evidence, evidence.paper.variant(name), key)]
+    scores = {key: by_seed(evidence, evidence.paper.variant(name), key) for key in columns}
+    close = all(
+        gap(told, by_seed(evidence, evidence.paper.variant(name), worst_of(evidence, key))).high < 0.01
+        for key, told in scores.items()
+    )
     return Verdict("holds" if found else "does not hold" if close else "not decided", len(found), len(found), len(found),
                    f"of {len(columns)} published attacks", len(columns), min(told.shape[1] for told in scores.values()),
                    ", ".join(found))  # fmt: skip
 
 
-def training_cost(cheap: str, dear: str) -> Verdict:
+def training_cost(paper: Paper, cheap: str, dear: str) -> Verdict:
     """Multiply-accumulates of the second network's training over the first's, as the paper trains (profile `paper`); counted."""
-    paper, total = get_profile("paper"), []
-    for name in (variant(cheap), variant(dear)):
+    full, variants, total = paper.profiles["paper"], paper.variants, []
+    for name in (paper.variant(cheap), paper.variant(dear)):
         spent = 0.0
         while name:
-            recipe = VARIANTS[name].recipe(paper)
-            spent += recipe.epochs * training.training_macs(recipe, network.cost(VARIANTS[name].spec(paper)))
+            recipe = variants[name].recipe(full)
+            spent += recipe.epochs * training.training_macs(recipe, network.cost(variants[name].spec(full)))
             name = recipe.begin
         total.append(spent)
     ratio = total[1] / total[0]
@@ -187,9 +186,9 @@ def masking(evidence: Evidence, name: str, control: str) -> Verdict:
     same images. Positive: the gap of `name` is the larger one.
     """
     gaps, left = [], []
-    for one in (variant(name), variant(control)):
+    for one in (evidence.paper.variant(name), evidence.paper.variant(control)):
         worst = by_seed(evidence, one, "worst/linf")
-        told = [by_seed(evidence, one, f"published/{column}").reindex(worst.index) for column in LINF]
+        told = [by_seed(evidence, one, attack).reindex(worst.index) for attack in keys(evidence, "linf", "published")]
         seeds = [seed for seed in worst if all(seed in frame for frame in told)]
         if not seeds:
             raise NotComputed("no seed has all of these attacks")
@@ -210,8 +209,8 @@ def attack_cost(evidence: Evidence, slow: str, fast: str) -> Verdict:
     Counted, not timed, so that it does not depend on the machine; `tables.times` has the seconds.
     """
     attacks, spent = tuple(keys(evidence, "all", "published")), []
-    seeds = evidence.complete(variant(slow), variant(fast), attacks=attacks)
-    for name in (variant(slow), variant(fast)):
+    seeds = evidence.complete(evidence.paper.variant(slow), evidence.paper.variant(fast), attacks=attacks)
+    for name in (evidence.paper.variant(slow), evidence.paper.variant(fast)):
         macs = network.cost(evidence.result(name, "", seeds[0]).spec)
         weights = macs["forward_macs"], macs["pixel_macs"]
         counts = [[evidence.meta(name, attack, seed)["counts"] for attack in attacks] for seed in seeds]
@@ -231,7 +230,7 @@ def attack_cost(evidence: Evidence, slow: str, fast: str) -> Verdict:
 
 def between_attacks(evidence: Evidence, name: str, known: str, other: str) -> Verdict:
     """How much accuracy a network keeps under one attack and loses under another of the same radius, on the same images."""
-    return judged(gap(by_seed(evidence, variant(name), known), by_seed(evidence, variant(name), other)))
+    return judged(gap(by_seed(evidence, evidence.paper.variant(name), known), by_seed(evidence, evidence.paper.variant(name), other)))
 
 
 def restored(evidence: Evidence, better: str, worse: str) -> Verdict:
@@ -260,7 +259,7 @@ def stable(evidence: Evidence, better: str, worse: str, delta: float = 0.01) -> 
 def filtered(evidence: Evidence, name: str) -> Verdict:
     """What accuracy gains, on clean and on attacked images, when those are rejected whose restoration error exceeds that of 90 % of
     the clean ones: the smaller of both gains; images are drawn again for the interval. The error as a detector stands beside it."""
-    frame = evidence.study(variant(name), "filter")["study"]
+    frame = evidence.study(evidence.paper.variant(name), "filter")["study"]
     errors = frame.pivot(index="index", columns="images", values="error")
     bound = errors["clean"].quantile(0.9)
     wide = frame.assign(kept=frame["error"] <= bound).pivot(index="index", columns="images")
@@ -306,9 +305,9 @@ def families(evidence: Evidence, protocol: str) -> Verdict:
     return several([compare(evidence, f"{family} F", f"{family} O", measure) for family in FAMILIES])
 
 
-def less(profile: Profile, first: str, second: str, what: str) -> Verdict:
+def less(paper: Paper, profile: Profile, first: str, second: str, what: str) -> Verdict:
     """What the first network has more than the second, 'parameters' or 'forward_macs'; holds if it is none, or less."""
-    counts = [network.cost(VARIANTS[name].spec(profile))[what] for name in (first, second)]
+    counts = [network.cost(paper.variants[name].spec(profile))[what] for name in (first, second)]
     difference = counts[0] - counts[1]
     return Verdict("holds" if difference <= 0 else "does not hold", difference, difference, difference,
                    what.replace("forward_macs", "multiply-accumulates forward"), 1, 0)  # fmt: skip

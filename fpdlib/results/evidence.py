@@ -27,8 +27,8 @@ from fpdlib.results.worker import store_of
 class Evidence:
     """The results of a plan's rows that are there. One setting's: give it a plan of one, or take `at(setting)`."""
 
-    def __init__(self, rows: pd.DataFrame, store: Store, setting: str = ""):
-        self.plan, self.store = rows, store
+    def __init__(self, rows: pd.DataFrame, store: Store, setting: str = "", paper: Paper = FPD):
+        self.plan, self.store, self.paper = rows, store, paper
         self.setting = setting or next(iter(rows["setting"]), "")
         mine = rows[rows["setting"] == self.setting]
         self.planned_seeds = list(dict.fromkeys(rows["seed"]))
@@ -49,19 +49,19 @@ class Evidence:
     def at(self, setting: str) -> Evidence:
         """The same plan's results of another of the paper's experiments."""
         if setting not in self._siblings:
-            other = Evidence(self.plan, self.store, setting)
+            other = Evidence(self.plan, self.store, setting, self.paper)
             other._siblings = self._siblings
             self._siblings[setting] = other
         return self._siblings[setting]
 
-    def whole(self, *settings: str, paper: Paper = FPD) -> Evidence:
+    def whole(self, *settings: str) -> Evidence:
         """All that the paper plans of these settings at this scale, whatever part of it this evidence was asked for."""
         mine = next(iter(self.experiments.values()), None)
-        scale = paper.profiles.get(mine.name) if mine else None
+        scale = self.paper.profiles.get(mine.name) if mine else None
         if scale is None or mine.changes:  # a profile of one's own
             return self
         seeds = None if set(self.planned_seeds) <= set(scale.seeds) else self.planned_seeds
-        return Evidence(plan(*settings, profile=scale, seeds=seeds, paper=paper), self.store)
+        return Evidence(plan(*settings, profile=scale, seeds=seeds, paper=self.paper), self.store, paper=self.paper)
 
     def result(self, name: str, what: str, seed: int) -> Result:
         """what: an attack, a study, or '' for the trained network."""
@@ -131,9 +131,9 @@ class Evidence:
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["setting", *evaluation.COLUMNS])
 
 
-def load(rows: pd.DataFrame, store: str = "") -> Evidence:
-    """What is there of a plan, in a store ('' for the default) or as committed evidence."""
-    return Evidence(rows, store_of(rows, store))
+def load(rows: pd.DataFrame, store: str = "", paper: Paper = FPD) -> Evidence:
+    """What is there of a paper's plan, in a store ('' for the default) or as committed evidence."""
+    return Evidence(rows, store_of(rows, store), paper=paper)
 
 
 def load_network(name: str, profile: str = "laptop", seed: int = 0, setting: str = "table1", device: str = "auto", store: str = "",
