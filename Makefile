@@ -1,5 +1,6 @@
 # make reproduce [PROFILE=smoke|laptop|paper-short|paper] [SEEDS="0 1 2"]   everything, from a bare machine to the verdicts
 # make test                                                                 unit tests and every notebook
+# make install                                                              .venv with the locked versions; the other targets do it too
 # make browser                                                              notebooks in JupyterLab and the report, in Debian's Chromium
 # make lab [LAB="--no-browser --port 8890"]                                JupyterLab in the same environment
 PYTHON ?= python3
@@ -13,8 +14,10 @@ INSTALLED := .venv/.installed
 IMPORTED := import fpdlib.report.claims, fpdlib.report.notebook, art.attacks.evasion, art.estimators.classification, foolbox, \
 	pyautoattack, ipykernel.kernelapp, papermill, snakemake.cli, matplotlib.pyplot
 
-.PHONY: reproduce test browser lab lint lock clean
+.PHONY: install reproduce test browser lab lint lock clean
 .DELETE_ON_ERROR:
+
+install: $(INSTALLED)
 
 reproduce: $(INSTALLED)
 	@$(if $(filter $(PROFILE),$(PROFILES)),true,echo "error: PROFILE is $(PROFILE); accepted: $(PROFILES)." >&2; exit 2)

@@ -82,7 +82,7 @@ def profile(name: str, purpose: str, scale: Scale, recipe: dict) -> Profile:
 
 
 def stated() -> pd.DataFrame:
-    """The claims: id, place, words, test (`report.claims.TESTS`), networks, attacks. No size is compared: networks and data differ."""
+    """The claims: id, place, words, test (`report.claims.TESTS`), networks, attacks. No size is compared: networks differ."""
     columns = ("id", "place", "claim", "test", "better", "worse", "where")
     more = "networks with k-WTA are more robust under white-box attacks than traditional ones"
     lines = [
