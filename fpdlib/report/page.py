@@ -50,7 +50,7 @@ def write(profile: str) -> Path:
     claims = verdicts.merge(published.claims()[["id", "test", "setting"]], on="id")
     template = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True).get_template("report.html")
     html = template.render(
-        profile=FPD.profiles[profile], answer=sentences((folder / "tables" / "answer.md").read_text()), claims=lines(claims, pages),
+        profile=FPD.profiles[profile], answer=answered((folder / "tables" / "answer.md").read_text()), claims=lines(claims, pages),
         verdicts=[word for word in COLOURS if word in set(claims["verdict"])], protocols=PROTOCOL, colours=COLOURS,
         places=list(dict.fromkeys(map(table_of, claims["place"]))), pictures=pictures(folder), pages=pages,
         provenance=provenance(profile), **checkpoints(profile),
@@ -87,10 +87,11 @@ def described(book: nbformat.NotebookNode) -> list[str]:
     return found
 
 
-def sentences(markdown: str) -> list[tuple[str, str]]:
-    """The answer as (question, sentence)."""
-    plain = [line.split(". ", 1)[1].replace("*", "") for line in markdown.splitlines() if line[:1].isdigit()]
-    return [tuple(part.strip() for part in line.split("?", 1)) for line in plain]
+def answered(markdown: str) -> tuple[str, list[tuple[str, str]]]:
+    """The answer in three sentences, and for each question: (question, sentence)."""
+    short, items = markdown.replace("*", "").split("\n\n", 1)
+    plain = [line.split(". ", 1)[1] for line in items.splitlines() if line[:1].isdigit()]
+    return short, [tuple(part.strip() for part in line.split("?", 1)) for line in plain]
 
 
 def table_of(place: str) -> str:
