@@ -18,7 +18,7 @@ from fpdlib.files import sha256
 from fpdlib.paper.settings import SETTINGS
 from fpdlib.report.reproduced import reproduced, spoken
 from fpdlib.results import worker
-from fpdlib.results.committed import SUMS, Committed, export, keep_checkpoints
+from fpdlib.results.committed import SUMS, Committed, export, keep_checkpoints, of_others
 from fpdlib.results.plan import costs, missing, results, summary
 from fpdlib.results.store import Store
 
@@ -132,6 +132,16 @@ def test_what_is_exported_is_read_back(exported, tmp_path):
         clone.outcome("X", "fgsm", 0)
     with pytest.raises(NotComputed):
         fpdlib.load_network("X", TINY, store=str(tmp_path / "elsewhere"))  # a checkpoint is no evidence
+
+
+def test_outcomes_of_another_training_are_counted(exported):
+    """The data card says how many; another processor trains a network a little otherwise."""
+    found = pd.read_parquet(exported[1] / "results.parquet").to_dict("records")
+    assert of_others(found) == [] and "0 outcomes and\nstudies are of another training" in (exported[1] / "README.md").read_text()
+    for line in found:
+        if line["kind"] == "networks" and line["network"] == "X":
+            line["sha256"] = json.dumps({"model.safetensors": "other"})
+    assert set(of_others(found)) == {line["key"] for line in found if line["network"] == "X" and line["kind"] == "outcomes"}
 
 
 def test_a_committed_checkpoint_is_a_network(exported, tmp_path, monkeypatch):

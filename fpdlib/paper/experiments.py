@@ -85,10 +85,10 @@ PROFILES = {
     for profile in (
         Profile(
             "smoke", "continuous integration: every step runs, minutes, no number is worth reading",
-            "mnist-sample", SMALL, SHORT | {"epochs": 1, "images": 2000},
+            "mnist-sample", SMALL, SHORT | {"epochs": 1, "images": 1000},
             table1_suite(images=30, sound_images=20, batch_size=30, scale=SMOKE_SCALE, surrogate_epochs=1),
             SMOKE_SCALE, DiagnosisSpec(images=10, steps=10, restarts=2, draws=20, queries=50, planted=5, grid=9),
-            hardening=HARDENING | {"epochs": 1, "images": 1500},
+            hardening=HARDENING | {"epochs": 1, "images": 1000},
             adversaries={"fgsm": QUICK_FGSM, "pgd": replace(QUICK_PGD, steps=3)}, threads=1,
         ),
         Profile(

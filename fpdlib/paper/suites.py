@@ -51,7 +51,7 @@ CURRENT: dict[str, Method] = PUBLISHED | {
 @dataclass(frozen=True)
 class Scale:
     """How many images and steps a profile affords: cheap attacks, ART's C&W-L2 and DeepFool, its C&W-Linf, sound (`few` in L2 and on
-    native pixels), studies."""
+    native pixels), studies. carlini: what smoke changes of the defaults of ART's C&W, where they only have to run."""
 
     cheap: int
     costly: int
@@ -65,10 +65,15 @@ class Scale:
     study: int = 1000
     radius: Radius = field(default_factory=Radius)
     few: int = 100
+    carlini: tuple[tuple[str, object], ...] = ()
+
+    def afford(self, method: Method) -> Method:
+        return replace(method, parameters=self.carlini) if isinstance(method, ART) and method.name.endswith("cw") else method
 
 
 QUICK = Radius(10, ((0.9, 5),), 1)
-SMOKE_SCALE = Scale(30, 10, 10, 20, 30, steps=10, restarts=1, queries=50, iterations=5, study=50, radius=QUICK, few=10)
+SMOKE_SCALE = Scale(30, 10, 10, 20, 30, steps=10, restarts=1, queries=50, iterations=5, study=50, radius=QUICK, few=10,
+                    carlini=(("max_iter", 2),))  # fmt: skip
 LAPTOP_SCALE = Scale(100, 50, 20, 100, 100, study=500, few=20)
 SHORT_SCALE = Scale(1000, 100, 50, 200, 200, few=100)
 PAPER_SCALE = Scale(10_000, 1000, 1000, 1000, 500, study=10_000, few=500)
@@ -123,8 +128,9 @@ def suite(columns: tuple[str, ...], linf: float, l2: float, scale: Scale, pgd: M
     images = {"linf-cw": scale.costly, "l2-cw": scale.costly, "l2-deepfool": scale.costly}
     for protocol, methods in (("published", PUBLISHED), ("current", CURRENT)):
         for column in columns:
-            method = pgd if pgd is not None and column == "linf-pgd" else methods[column]
-            if protocol == "current" and method == PUBLISHED[column] and method.sees("current") == method.sees("published"):
+            method = pgd if pgd is not None and column == "linf-pgd" else scale.afford(methods[column])
+            same = method == scale.afford(PUBLISHED[column]) and method.sees("current") == method.sees("published")
+            if protocol == "current" and same:
                 attacks[f"{protocol}/{column}"] = attacks[f"published/{column}"]  # the same attack: computed once
                 continue
             count = images.get(column, scale.cheap)
@@ -160,7 +166,7 @@ def transfer_suite(scale: Scale) -> dict[str, AttackSpec]:
             for name in ("O", "F"):
                 columns = ("linf-fgsm", "linf-pgd", "linf-cw") if name == "O" else ("linf-fgsm", "linf-pgd")
                 for column in columns if protocol != "sound" else ("linf-pgd",):
-                    method = PGD_SVHN if column == "linf-pgd" else methods[column]
+                    method = PGD_SVHN if column == "linf-pgd" else scale.afford(methods[column])
                     count = scale.costliest if (protocol, column) == ("current", "linf-cw") else scale.costly
                     attacks[f"{protocol}/{backbone}/{name}/{column}"] = AttackSpec(
                         f"{protocol}-{backbone}-{name}-{column}", protocol, method, (EPS_SVHN,),

@@ -43,7 +43,8 @@ An outcome has, per image: `index` in the test set, `label`, `eps` (pixel units)
 deployed network (-1: not a number), `linf` and `l2` of the perturbation, `loss`, `gradient_is_zero`, `float64_prediction` (-1: not
 finite; -2: not asked) and `broken`. Provenance (code, libraries, hardware, threads, time), the SHA-256 of the attacked weights and the
 attack with all its parameters are in `meta`, the images' too unless the result is older than their record; where `weights_inferred` is
-true, the outcome did not record the weights, and the SHA-256 is that of the network beside it in the same store.
+true, the outcome did not record the weights, and the SHA-256 is that of the network beside it in the same store. {others} outcomes and
+studies are of another training of the same network than the one in `results.parquet`: on another kind of processor it has other bits.
 
 Images: MNIST (CC BY-SA 3.0), Caltech-101 (CC BY 4.0); these files hold predictions, pictures of a few images, and no other pixels.
 """
@@ -129,10 +130,17 @@ def export(rows: pd.DataFrame, store, folder: Path) -> Path:
     tables |= {f"outcomes-{setting}.parquet": stacked(frames) for setting, frames in outcomes.items()}
     tables["studies.parquet"] = pd.DataFrame(files, columns=["key", "file", "content"])
     counts = tables["results.parquet"]["kind"].value_counts()
-    card = CARD.format(profile=folder.parent.name, count=len(results),
+    card = CARD.format(profile=folder.parent.name, count=len(results), others=len(of_others(results)),
                        **{kind: counts.get(kind, 0) for kind in ("networks", "outcomes", "studies")})  # fmt: skip
     write(folder, tables, card)
     return folder
+
+
+def of_others(results: list[dict]) -> list[str]:
+    """The keys of what was measured on other weights than those whose training stands beside it."""
+    trained = {line["key"]: json.loads(line["sha256"]).get("model.safetensors") for line in results if line["kind"] == "networks"}
+    used = {line["key"]: json.loads(line["meta"]).get("needs", {}) for line in results}
+    return [key for key, needs in used.items() if any(trained.get(need, weights) != weights for need, weights in needs.items())]
 
 
 def keep_checkpoints(rows: pd.DataFrame, store, folder: Path) -> list[Path]:
