@@ -16,6 +16,12 @@ from fpdlib.errors import BudgetExhausted, FPDError, NotComputed, choose
 from fpdlib.files import project_folder
 
 
+def fraction(text: str) -> float:
+    """'0.3' or '8/255'."""
+    above, _, below = text.partition("/")
+    return float(above) / float(below or 1)
+
+
 def seconds(text: str) -> float:
     """'540s', '9m', '1.5h' or plain seconds."""
     units = {"s": 1, "m": 60, "h": 3600}
@@ -64,14 +70,17 @@ def parser() -> argparse.ArgumentParser:
     repeat.add_argument("--device", default="auto", help="auto, cpu, cuda")
     own = commands.add_parser("judge", help="judge a network of your own: protocols, worst case, radius, flags")
     own.add_argument("--model", action="append", required=True, help="package.module:build; twice to compare two")
-    own.add_argument("--weights", action="append", type=Path, default=[], help="safetensors file, one a model")
+    own.add_argument("--weights", action="append", default=[], help="safetensors file, one a model; - for none")
     own.add_argument(
-        "--data", default="mnist-sample", help="mnist, svhn, caltech101, a folder with one folder a class, or an .npz file"
-    )
-    own.add_argument("--images", type=int, default=100, help="how many test images")
-    own.add_argument("--size", type=int, default=32, help="pixels to which data sets and folders are resized")
-    own.add_argument("--norm", default="linf", help="linf, l2")
-    own.add_argument("--eps", type=float, default=0.3, help="in pixel units")
+        "--data", default="mnist-sample",
+        help="mnist-sample (bundled, the default), mnist, svhn, caltech101, a folder with one folder a class (labels count the "
+        "sorted names), or an .npz file with images (N, C, H, W) and labels",
+    )  # fmt: skip
+    own.add_argument("--images", type=int, default=100, help="how many test images (100)")
+    own.add_argument("--size", type=int, default=32, help="pixels to which data sets and folders are resized (32)")
+    own.add_argument("--channels", type=int, default=3, choices=(1, 3), help="of data sets and folders: 3, or 1, their mean")
+    own.add_argument("--norm", default="linf", help="linf (the default), l2")
+    own.add_argument("--eps", type=fraction, default=0.3, help="in pixel units: 0.3 (the default), 8/255")
     own.add_argument("--attack", default="", help="an attack of your own, package.module:attack, as (model, x, y, eps) -> images")
     own.add_argument("--eot", type=int, default=1, help="runs of a random defence that are averaged")
     own.add_argument("--budget", type=seconds, help="stop after this time with an upper bound; the same command continues")
@@ -211,21 +220,27 @@ def judge(arguments: argparse.Namespace) -> None:
 
     if len(arguments.weights) not in (0, len(arguments.model)) or len(arguments.model) > 2:
         raise FPDError(
-            f"{len(arguments.model)} models and {len(arguments.weights)} weights; accepted: one or two, and none or one each."
+            f"{len(arguments.model)} models and {len(arguments.weights)} weights; accepted: one or two, none or one each (-: none)."
         )
-    images, labels = loading.test_images(arguments.data, arguments.images, arguments.size)
+    images, labels = loading.test_images(arguments.data, arguments.images, arguments.size, arguments.channels)
     attack, found = loading.named(arguments.attack, "attack") if arguments.attack else None, []
-    for place, weights in zip(arguments.model, arguments.weights or [None] * len(arguments.model), strict=True):
+    for place, weights in zip(arguments.model, arguments.weights or ["-"] * len(arguments.model), strict=True):
+        title = f"{place}{f' ({weights})' if weights != '-' else ''} on {arguments.images} images of {arguments.data}"
         say = None if arguments.json else lambda words, place=place: print(f"{place}: {words}", flush=True)
-        found.append(judged(loading.model_of(place, weights), images, labels, arguments.norm, arguments.eps, attack=attack,
-                            eot=arguments.eot, budget=arguments.budget, store=arguments.store, say=say))  # fmt: skip
+        model = loading.model_of(place, Path(weights) if weights != "-" else None)
+        found.append(judged(model, images, labels, arguments.norm, arguments.eps, attack=attack,
+                            eot=arguments.eot, title=title, budget=arguments.budget, store=arguments.store, say=say))  # fmt: skip
     if arguments.json:
-        print(json.dumps([one.summary() for one in found], indent=1))
-        return
-    for place, one in zip(arguments.model, found, strict=True):
-        print(f"\n{place}\n{one}\n{one.page}")
-    if len(found) == 2:
-        print(f"\nthe first against the second, in the worst case: {against(*found)}")
+        told = [one.summary() for one in found]
+        print(json.dumps([*told[:-1], told[-1] | ({"the first against it": against(*found)} if len(found) == 2 else {})], indent=1))
+    for one in found if not arguments.json else ():
+        print(f"\n{one.title}\n{one}\n{one.page}")
+    if len(found) == 2 and not arguments.json:
+        doubtful = [word for word, one in zip(("the first", "the second"), found, strict=True) if one.flags]
+        note = f" ({' and '.join(doubtful)} flagged: not robustness)" if doubtful else ""
+        print(f"\nthe first against the second, in the worst case: {against(*found)}{note}")
+    if not all(one.complete for one in found):
+        raise BudgetExhausted("the budget is spent")
 
 
 def collect(arguments: argparse.Namespace) -> None:

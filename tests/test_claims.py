@@ -276,3 +276,20 @@ def test_a_radius_speaks_for_the_worst_case_where_a_setting_has_it():
     evidence = Fake(*hits, count=200, attacks={"sound/linf": spec(), "radius/linf": spec(eps=1.0)})
     found = verdicts.order(evidence, "F", "O", "bounded", "sound")
     assert found.verdict == "does not hold" and found.unit == verdicts.AREA
+
+
+def test_radii_that_miss_what_other_attacks_find_decide_nothing():
+    """A defence without gradients: the search finds nothing near, an attack made for it breaks every image at eps 0.3."""
+
+    def hits(seed, own=np.inf):
+        near = 0.1 + np.random.default_rng(seed).uniform(0, 0.01, 200)
+        radii = {"F": np.full(200, own), "ReLU": near}
+        return {name: {"sound/linf": 0.0, "radius/linf": found} for name, found in radii.items()}
+
+    attacks = {"sound/linf": spec(), "radius/linf": spec(eps=1.0)}
+    evidence = Fake(*map(hits, range(3)), count=200, attacks=attacks)
+    found = measures.compare(evidence, "F", "ReLU", "radius/linf")
+    assert measures.blind(evidence, "F", "radius/linf") and not measures.blind(evidence, "ReLU", "radius/linf")
+    assert found["verdict"] == "not decided" and found["reason"] == "the search for radii misses what other attacks find: F"
+    seen = Fake(*(hits(seed, 0.2) for seed in range(3)), count=200, attacks=attacks)  # found by the search itself
+    assert measures.compare(seen, "F", "ReLU", "radius/linf")["verdict"] == "holds"

@@ -13,7 +13,7 @@ from torch import nn
 import fpdlib
 from fpdlib import __main__, data
 from fpdlib.errors import BudgetExhausted, FPDError
-from fpdlib.judgement import against, judge
+from fpdlib.judgement import against, judge, loading
 from fpdlib.judgement.subject import optimises
 
 QUICK = {"few": 20, "steps": 10, "queries": 100}
@@ -100,7 +100,10 @@ def test_saturated_logits_keep_their_accuracy_as_published_alone(sample, tmp_pat
 def test_what_is_noticed_by_looking(grey, tmp_path):
     x, y = grey
     torch.manual_seed(0)
-    assert "random" in judge(Random().eval(), x, y, eot=2, store=tmp_path, **QUICK).flags
+    assert "random" in judge(Random().eval(), x, y, store=tmp_path, **QUICK).flags
+    assert "random" not in judge(Random().eval(), x, y, eot=2, store=tmp_path, **QUICK).flags  # averaged, no answer changes
+    noise = Wrapped(Linear(), lambda out: out + 20 * torch.randn_like(out)).eval()
+    assert "a break may be chance" in judge(noise, x, y, eot=2, store=tmp_path, **QUICK).flags["random"]
     soft = judge(Wrapped(Linear(), lambda out: out.softmax(1)).eval(), x, y, eps=0.2, store=tmp_path, **QUICK)
     assert (
         set(soft.flags) == {"probabilities"}
@@ -136,6 +139,56 @@ def test_another_model_of_the_same_weights_is_judged_anew(grey, tmp_path):
     assert still.stands("own").mean() == 1 > moved.stands("own").mean() and still.counts["gradients"] == moved.counts["gradients"]
 
 
+def test_code_beside_the_class_is_part_of_what_is_judged(grey, tmp_path, monkeypatch):
+    """A defence is repaired in a function that its class calls: the answers stay, the gradients come back."""
+    x, y = grey
+    code = """
+import torch
+
+def rounded(x):
+    return {}
+
+class Levels(torch.nn.Module):
+    def forward(self, x):
+        u = 10 * (rounded(x).flatten(1).mean(1) - 0.5)
+        return torch.stack([-u, u], 1)
+"""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = []
+    for number, body in enumerate(("(x * 50).round() / 50", "x + ((x * 50).round() / 50 - x).detach()")):
+        (tmp_path / "levels.py").write_text(code.format(body) + "\n" * number)
+        sys.modules.pop("levels", None)
+        found.append(judge(loading.model_of("levels:Levels", None), x, y, eps=0.28, store=tmp_path / "store", **QUICK))
+    assert "zero gradients" in found[0].flags and not found[1].flags
+    assert found[0].worst.value > found[1].worst.value
+
+
+def test_a_model_without_any_gradient_is_judged_without(grey, tmp_path):
+    """A defence through numpy, as real JPEG is: what counts is Square and an attack of one's own."""
+    x, y = grey
+
+    class Numpy(Linear):
+        def forward(self, x):
+            return super().forward(torch.from_numpy(x.detach().cpu().numpy().round(3)))
+
+    def toward(model, x, y, eps):
+        return x + eps * (1 - 2 * y)[:, None, None, None]
+
+    found = judge(Numpy().eval(), x, y, eps=0.2, attack=toward, store=tmp_path, **QUICK)
+    assert {"no gradient", "zero gradients"} <= set(found.flags)
+    assert found.worst.value == pytest.approx(float(((x[:, 0, 0, 0] - 0.5).abs() > 0.2).float().mean()), abs=0.07)
+
+
+def test_a_find_on_the_border_lies_within_it(grey, tmp_path):
+    """In float32 it may lie beyond by the last bit: the curve of radii ends where the worst case does."""
+    x, y = grey
+    found = judge(Stairs().eval(), x, y, eps=0.33, attack=lambda model, x, y, eps: x + eps * (1 - 2 * y)[:, None, None, None],
+                  store=tmp_path, **QUICK)  # fmt: skip
+    assert found.worst.value == 0 and (found.radius > 0.33).any()  # by the last bit
+    assert re.search(r'd="M40\.0 [\d.]+.* L600\.0 210\.0"', found.page.read_text())
+    assert "at most 0.33" in str(found)
+
+
 def test_an_attack_of_ones_own_joins_the_worst_case(grey, tmp_path):
     x, y = grey
 
@@ -146,8 +199,23 @@ def test_an_attack_of_ones_own_joins_the_worst_case(grey, tmp_path):
     distance = (x[:, 0, 0, 0] - 0.5).abs()
     assert found.summary()["accuracy"]["own"]["value"] == pytest.approx(float((distance > 0.2).float().mean()), abs=0.07)
     assert found.worst.value <= found.summary()["accuracy"]["own"]["value"]
-    with pytest.raises(FPDError, match=r"the attack gave torch.Size\(\[3\]\)"):
-        judge(Linear().eval(), x, y, eps=0.2, attack=lambda *_: torch.zeros(3), store=tmp_path / "bad", **QUICK)
+
+
+@pytest.mark.parametrize(
+    ("attack", "words"),
+    [
+        (lambda *_: torch.zeros(3), r"the attack gave Tensor \(3,\); accepted: a Tensor \(2, 3, 8, 8\)"),
+        (lambda model, x, y, eps: x.numpy(), r"the attack gave ndarray \(2, 3, 8, 8\); accepted: a Tensor"),
+        (lambda model, x, y, eps: x * float("nan"), "pixels that are not numbers"),
+        (lambda model, x: x, r"the attack failed: TypeError: .* called as attack\(model, x, y, eps\)"),
+        (lambda model, x, y, eps: model.nothing, "the attack failed: AttributeError: 'Linear' object has no attribute 'nothing'"),
+        ("mine:attack", r"attack is 'mine:attack'; accepted: a function"),
+    ],
+)
+def test_a_bad_attack_is_one_error_before_anything_is_made(grey, tmp_path, attack, words):
+    with pytest.raises(FPDError, match=words):
+        judge(Linear().eval(), *grey, eps=0.2, attack=attack, store=tmp_path, **QUICK)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_spent_budget_is_an_upper_bound_and_goes_on(grey, tmp_path):
@@ -196,7 +264,8 @@ def test_bad_input_is_one_error(grey, tmp_path, change, words):
 
 
 @pytest.mark.parametrize(("options", "words"), [({"norm": "l1"}, "norm is 'l1'"), ({"eps": 0}, "eps is 0"), ({"eps": 2}, "eps is 2"),
-                                                ({"eot": 0}, "eot is 0")])  # fmt: skip
+                                                ({"eot": 0}, "eot is 0"), ({"eps": "0.3"}, "eps is '0.3'; accepted: a number"),
+                                                ({"budget": "3m"}, "budget is '3m'"), ({"steps": 0}, "steps is 0")])  # fmt: skip
 def test_bad_options_are_one_error(grey, tmp_path, options, words):
     with pytest.raises(FPDError, match=words):
         judge(Linear().eval(), *grey, store=tmp_path, **options)
@@ -214,12 +283,17 @@ def command(tmp_path, monkeypatch, capsys, grey):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "mine", None)
     del sys.modules["mine"]
-    (tmp_path / "mine.py").write_text("from test_judge import Linear, Stairs\n\nnumber = 3\n\n\ndef broken():\n    return 3\n")
+    (tmp_path / "mine.py").write_text(
+        "from test_judge import Linear, Stairs\n\nnumber = 3\n\n\ndef broken():\n    return 3\n"
+        "\n\ndef asks(width):\n    return Linear()\n"
+    )
+    (tmp_path / "typo.py").write_text("def build(:\n")
     save_file({"scale": torch.tensor(10.0)}, tmp_path / "w.safetensors")
     save_file({"other": torch.tensor(10.0)}, tmp_path / "bad.safetensors")
     x, y = grey
     np.savez(tmp_path / "grey.npz", images=x.numpy(), labels=y.numpy())
     np.savez(tmp_path / "empty.npz", pixels=x.numpy())
+    np.savez(tmp_path / "few.npz", images=x.numpy(), labels=y.numpy()[:5])
 
     def run(*options):
         monkeypatch.setattr("sys.argv", ["fpdlib", "judge", "--store", str(tmp_path / "store"), *options])
@@ -234,7 +308,13 @@ def test_the_command_judges_and_compares(command):
     status, said, _ = command("--model", "mine:Linear", "--weights", "w.safetensors", *common)
     assert status == 0 and "at most about" in said and "worst case" in said and "judgement.html" in said
     status, said, _ = command("--model", "mine:Linear", "--model", "mine:Stairs", *common)
-    assert status == 0 and "the first against the second" in said and "n = 20; of these two networks" in said
+    assert status == 0 and "the first against the second" in said and "n = 20; of these two networks (the second flagged" in said
+    assert "mine:Stairs on 20 images of grey.npz" in said
+    both = ("--model", "mine:Linear", "--weights", "w.safetensors", "--model", "mine:Stairs", "--weights", "-")
+    status, said, _ = command(*both, "--json", *common[:-1], "1/5")
+    first, second = json.loads(said)
+    assert status == 0 and first["title"] == "mine:Linear (w.safetensors) on 20 images of grey.npz"
+    assert re.match(r"\+\d+\.\d points|-\d+\.\d points", second["the first against it"]) and second["eps"] == 0.2
     status, said, _ = command("--model", "mine:Linear", "--json", *common)
     (told,) = json.loads(said)
     assert status == 0 and told["complete"] and told["accuracy"]["worst case"]["n"] == 20
@@ -245,6 +325,9 @@ def test_the_command_judges_and_compares(command):
     [
         (("--model", "mine"), "accepted: package.module:name"),
         (("--model", "nothere:build"), "nothere cannot be imported"),
+        (("--model", "typo:build"), "typo cannot be imported: SyntaxError"),
+        (("--model", "mine:asks"), "model is 'mine:asks', which failed: TypeError"),
+        (("--model", "mine:Linear", "--data", "few.npz"), "has 30 images and labels of shape (5,)"),
         (("--model", "mine:nothing"), "mine has no 'nothing'"),
         (("--model", "mine:broken"), "gives a int"),
         (("--model", "mine:number"), "gives a int"),

@@ -85,11 +85,12 @@ def evaluate(
     order = test_order(len(splits.test), attack.order)[: attack.images]
     chunks = order.split(attack.batch_size)
     for number in range(len(frames), len(chunks)):
+        index = chunks[number].to(splits.test.labels.device)
+        first = seed * 100_003 + number
+        given = None if crafted is None else crafted[number * attack.batch_size :][: len(index)]
+        batch = attack_batch(target, view, splits.test, index, attack, first, counts["broken"], given)  # Ctrl-C ends it at once
         with between_steps() as stop:
-            index = chunks[number].to(splits.test.labels.device)
-            first = seed * 100_003 + number
-            given = None if crafted is None else crafted[number * attack.batch_size :][: len(index)]
-            frames.append(attack_batch(target, view, splits.test, index, attack, first, counts["broken"], given))
+            frames.append(batch)
             counts |= {"forwards": view.forwards, "backwards": view.backwards}
             counts["seconds"] = before + time.monotonic() - started
             if partial is not None:
@@ -265,7 +266,8 @@ def robust(outcome: pd.DataFrame, numbers_only: bool = False) -> pd.DataFrame:
 
 
 def radii(outcome: pd.DataFrame, norm: str = "linf", numbers_only: bool = False) -> pd.Series:
-    """Per image, the size of the smallest perturbation that broke it in an outcome: 0 if misclassified, inf if nothing did.
+    """Per image, the size of the smallest perturbation that broke it in an outcome: 0 if misclassified, inf if nothing did; in
+    float32 a find on the border of the ball may lie beyond epsilon by the last bit.
 
     numbers_only: see `robust`.
     """

@@ -18,19 +18,22 @@ from fpdlib import evaluation, statistics
 from fpdlib.attacks.methods import PGD, AutoAttack, Chain, Foolbox, TargetedMargin
 from fpdlib.attacks.radius import Radius
 from fpdlib.attacks.spec import AttackSpec
+from fpdlib.attacks.views import View
 from fpdlib.errors import BudgetExhausted, FPDError, choose
 from fpdlib.evaluation.outcomes import Rate
 from fpdlib.files import project_folder, replace_file
 from fpdlib.judgement.subject import Own, Subject, fingerprint, images_of, subject_of
 from fpdlib.runtime import Budget
 
+BATCH = 25  # images: a budget ends, and a killed judgement goes on, behind one
 CHEAP, WORST = ("published", "current"), ("gradients", "square", "own")
+UNBOUNDED = "eps 1"  # where every image is within reach
 
 
 @dataclass
 class Judgement:
     """outcomes: per attack, a row an attacked image (see `evaluation.COLUMNS`). flags: what makes the numbers doubtful, in words.
-    complete: False if the budget ended first; what is left is then an upper bound."""
+    complete: False if the budget ended first; what is left is then an upper bound. title: of what model on which images."""
 
     norm: str
     eps: float
@@ -39,6 +42,7 @@ class Judgement:
     flags: dict[str, str] = field(default_factory=dict)
     complete: bool = True
     page: Path | None = None
+    title: str = ""
 
     def stands(self, *attacks: str) -> pd.Series:
         """Per image whether it is right and stands under all of these attacks (those that were made)."""
@@ -71,9 +75,11 @@ class Judgement:
         passes = sum(count["backwards"] for count in self.counts.values())
         median = float(self.radius.median()) if len(self.radius) else None
         plain = {name: {key: getattr(rate, key) for key in ("value", "low", "high", "n")} for name, rate in rates.items()}
-        return {"norm": self.norm, "eps": self.eps, "complete": self.complete, "flags": self.flags, "median radius": median,
-                "seconds": round(seconds, 1), "backward passes": int(passes), "images": len(next(iter(self.outcomes.values()))),
-                "accuracy": plain}  # fmt: skip
+        return {
+            "title": self.title, "norm": self.norm, "eps": self.eps, "complete": self.complete, "flags": self.flags,
+            "median radius": median, "seconds": round(seconds, 1), "backward passes": int(passes),
+            "images": len(next(iter(self.outcomes.values()))), "accuracy": plain,
+        }  # fmt: skip
 
     def __str__(self) -> str:
         told = self.summary()
@@ -82,7 +88,9 @@ class Judgement:
         rows = [f"{name:12} {100 * r['value']:5.1f} % [{100 * r['low']:.1f}, {100 * r['high']:.1f}], n = {r['n']}"
                 for name, r in told["accuracy"].items()]  # fmt: skip
         rows += (
-            [f"half of the images fall to a perturbation of {told['median radius']:.3f}"] if told["median radius"] is not None else []
+            [f"half of the images fall to a perturbation of at most {told['median radius']:.3f}"]
+            if told["median radius"] is not None
+            else []
         )
         notes = [f"{flag}: {words}" for flag, words in self.flags.items()]
         cost = f"{self.norm} eps {self.eps:g}; {told['seconds']:.0f} s, {told['backward passes']} backward passes"
@@ -92,7 +100,7 @@ class Judgement:
 def suite(norm: str, eps: float, images: int, few: int, steps: int, queries: int, attack: Callable | None) -> dict[str, AttackSpec]:
     """The attacks of a judgement, cheap ones first, on the same images (Square and the radius, the dearest, on the first `few`)."""
     step = {"linf": eps / 30, "l2": eps / 10}[norm]  # the paper's 0.01 for 0.3
-    batch = min(images, 100)
+    batch = min(images, BATCH)
     published = AttackSpec("published", "published", PGD(((40, step, 0),), norm), (eps,), images=images, batch_size=batch)
     gradient = Chain((
         PGD(((10, None, 1), (steps, eps / 10, 5)), norm), TargetedMargin(steps, norm=norm),
@@ -102,46 +110,57 @@ def suite(norm: str, eps: float, images: int, few: int, steps: int, queries: int
     worst = replace(published, name="gradients", protocol="sound", method=gradient, iterates="any")
     specs = {"published": published, "current": replace(published, name="current", protocol="current"), "gradients": worst,
              "square": replace(worst, name="square", method=AutoAttack(("square",), norm=norm, queries=queries), images=few,
-                               batch_size=min(few, 100)),
-             "everything": replace(published, name="everything", protocol="sound", images=few, batch_size=min(few, 100), eps=(1.0,),
+                               batch_size=min(few, BATCH)),
+             UNBOUNDED: replace(published, name=UNBOUNDED, protocol="sound", images=few, batch_size=min(few, BATCH), eps=(1.0,),
                                    method=PGD(((steps, 0.1, 1),)))}  # fmt: skip
     if attack is not None:
         specs["own"] = replace(worst, name="own", method=Own(attack, norm), protocol="current")
     if norm == "linf":
-        specs["radius"] = replace(worst, name="radius", method=Radius(), eps=(1.0,), images=few, batch_size=min(few, 100))
+        specs["radius"] = replace(worst, name="radius", method=Radius(), eps=(1.0,), images=few, batch_size=min(few, BATCH))
     return specs
 
 
 def judge(model: nn.Module, images: Tensor, labels: Tensor, norm: str = "linf", eps: float = 0.3, *, attack: Callable | None = None,
-          eot: int = 1, budget: float | None = None, few: int = 100, steps: int = 100, queries: int = 1000, store: str | Path = "",
+          eot: int = 1, title: str = "", budget: float | None = None, few: int = 100, steps: int = 100, queries: int = 1000, store: str | Path = "",
           say: Callable[[str], None] | None = None) -> Judgement:  # fmt: skip
     """Judge a network under attack.
 
     model: any nn.Module in evaluation mode, (B, C, H, W) float32 in [0, 1] -> logits (B, classes); normalisation belongs into it. Its
     method `pre_squeeze(x)`, if it has one, gives the logits before a squeezing function. images, labels: (N, C, H, W) in [0, 1] (or
     uint8) and (N,). norm: 'linf' or 'l2'; eps in pixel units. attack: one of your own, `attack(model, x, y, eps)` -> images. eot:
-    runs of a random defence that are averaged. budget: seconds; when they are spent, the result is an upper bound and the same call
-    goes on (an attack of your own is always made again). few: images of the dear attacks (Square, the radius, the unbounded one).
+    runs of a random defence that are averaged. title: of the page. budget: seconds; when they are spent, and the batch of 25 images
+    under way is done, the result is an upper bound, and the same call goes on (an attack of your own is always made again). few: images of the dear attacks (Square, the radius, the unbounded one).
     store: folder (default: judgements/ in the store). say: told what is done. Raises FPDError for what cannot be judged.
     """
     choose("norm", norm, ("linf", "l2"))
+    if attack is not None and not callable(attack):
+        raise FPDError(f"attack is {attack!r}; accepted: a function attack(model, x, y, eps) -> images.")
+    for name, value in (("eps", eps), ("budget", budget)):
+        if isinstance(value, bool) or not isinstance(value, (int, float, type(None))) or (name == "eps" and value is None):
+            raise FPDError(f"{name} is {value!r}; accepted: a number.")
+    for name, value in (("few", few), ("steps", steps), ("queries", queries), ("eot", eot)):
+        if type(value) is not int or value < 1:
+            raise FPDError(f"{name} is {value!r}; accepted: an integer from 1.")
     if not 0 < eps <= (1 if norm == "linf" else float("inf")):
         raise FPDError(f"eps is {eps!r}; accepted: above 0, in pixel units, up to 1 for linf.")
-    if type(eot) is not int or eot < 1:
-        raise FPDError(f"eot is {eot!r}; accepted: an integer from 1.")
     device = (
         next((p.device for p in model.parameters()), torch.device("cpu")) if isinstance(model, nn.Module) else torch.device("cpu")
     )
     splits = images_of(images, labels, device)
     subject, flags = subject_of(model, splits.test, eot)
+    if attack is not None:  # its mistakes show now, not after the other attacks
+        x, y = splits.test.batch(slice(0, 2)), splits.test.labels[:2]
+        next(Own(attack, norm).attempts(eps))[1](View(subject, "deployed"), x, y, seed=0, classes=subject.spec.num_classes)
     specs = suite(norm, float(eps), len(splits.test), min(few, len(splits.test)), steps, queries, attack)
     name = fingerprint(subject, splits.test, norm, float(eps), eot, few, steps, queries)
     folder = (Path(store) if store else project_folder("store", "FPD_STORE") / "judgements") / name
     folder.mkdir(parents=True, exist_ok=True)
-    found = Judgement(norm, float(eps), {}, {}, flags)
+    found = Judgement(norm, float(eps), {}, {}, flags, title=title)
     for path in folder.glob("own.*"):  # its code may have changed
         path.unlink()
     limit, say = Budget(budget), say or (lambda words: None)
+    if (most := int(splits.test.labels.max())) + 1 < subject.spec.num_classes:
+        say(f"labels end at {most}, the model has {subject.spec.num_classes} outputs; in a folder they count the sorted names")
     say(f"at most about {cost(subject, splits.test, specs) / 60:.0f} minutes, less where images fall early")
     for key, spec in specs.items():
         say(f"{key}: {spec.images} images")
@@ -163,10 +182,10 @@ def cost(subject: Subject, test, specs: dict[str, AttackSpec]) -> float:
     started = time.monotonic()
     torch.autograd.grad(subject(x).sum(), x)
     once = (time.monotonic() - started) / len(x)
-    steps, classes = specs["everything"].method.stages[0][0], subject.spec.num_classes
+    steps, classes = specs[UNBOUNDED].method.stages[0][0], subject.spec.num_classes
     search = Radius()
     rounds = (1 + search.targets) * sum(number for _, number in search.rounds)
-    passes = {"published": 40, "current": 40, "gradients": (5 + classes + 19) * steps, "everything": steps, "own": steps,
+    passes = {"published": 40, "current": 40, "gradients": (5 + classes + 19) * steps, UNBOUNDED: steps, "own": steps,
               "square": specs["square"].method.queries / 3, "radius": search.fmn_steps + rounds}  # fmt: skip
     return sum(passes[name] * spec.images * once for name, spec in specs.items())
 
@@ -207,14 +226,14 @@ def doubts(subject: Subject, found: Judgement) -> Iterator[tuple[str, str]]:
             "black box",
             f"Square leaves {100 * square[both].mean():.0f} %, gradients {100 * gradients[both].mean():.0f} % of the same images",
         )
-    if "everything" in found.outcomes and (left := evaluation.rate(found.stands("everything"))).low > chance:
-        yield "eps 1", f"{100 * left.value:.0f} % stand where every image is within reach"
+    if UNBOUNDED in found.outcomes and (left := evaluation.rate(found.stands(UNBOUNDED))).low > chance:
+        yield UNBOUNDED, f"{100 * left.value:.0f} % stand where every image is within reach"
     worst = found.stands(*CHEAP, *WORST)
     told = found.stands("current")[worst.index]
     if statistics.masked((told & ~worst).to_numpy()):
         yield (
             "masked",
-            f"PGD on the deployed output leaves {100 * told.mean():.0f} %, everything {100 * worst.mean():.0f} % of the same images",
+            f"PGD on the deployed output leaves {100 * told.mean():.0f} %, all attacks together {100 * worst.mean():.0f} % of the same images",
         )
 
 
@@ -231,7 +250,8 @@ def write(found: Judgement, folder: Path) -> Path:
         "judgement.html"
     )
     eps = np.linspace(0, found.eps, 61)
-    curve = [(float(e), float((found.radius > e).mean())) for e in eps] if len(found.radius) else []
+    # a find on the border of the ball lies within it up to float32's last bit
+    curve = [(float(e), float((found.radius > e * (1 + 1e-5)).mean())) for e in eps] if len(found.radius) else []
     first = sorted(found.radius[found.radius > 0].nsmallest(10).items(), key=lambda pair: pair[1])
     page = template.render(judgement=found, summary=found.summary(), curve=curve, first=first,
                            made=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()))  # fmt: skip

@@ -18,6 +18,7 @@ from fpdlib import data
 from fpdlib.data.datasets import DATASETS
 from fpdlib.errors import FPDError
 from fpdlib.evaluation import test_order
+from fpdlib.judgement.subject import said
 
 
 def named(place: str, what: str):
@@ -29,8 +30,8 @@ def named(place: str, what: str):
         sys.path.insert(0, "")
     try:
         found = importlib.import_module(module)
-    except ImportError as error:
-        raise FPDError(f"{what} is {place!r}, but {module} cannot be imported: {error}.") from error
+    except Exception as error:  # whatever a stranger's module raises
+        raise FPDError(f"{what} is {place!r}, but {module} cannot be imported: {said(error)}.") from error
     if not hasattr(found, name):
         raise FPDError(f"{what} is {place!r}, but {module} has no {name!r}.")
     return getattr(found, name)
@@ -40,7 +41,10 @@ def model_of(place: str, weights: Path | None) -> nn.Module:
     """The model that 'package.module:build' gives (a module, or a function without arguments), with weights from a
     safetensors file."""
     found = named(place, "model")
-    model = found if isinstance(found, nn.Module) else found() if callable(found) else found
+    try:
+        model = found if isinstance(found, nn.Module) else found() if callable(found) else found
+    except Exception as error:
+        raise FPDError(f"model is {place!r}, which failed: {said(error)}. It is called without arguments.") from error
     if not isinstance(model, nn.Module):
         raise FPDError(f"model is {place!r}, which gives a {type(model).__name__}; accepted: a torch.nn.Module.")
     if weights is not None:
@@ -48,12 +52,13 @@ def model_of(place: str, weights: Path | None) -> nn.Module:
             model.load_state_dict(load_file(weights))
         except (OSError, SafetensorError, RuntimeError) as error:
             lines = str(error).splitlines()
-            raise FPDError(f"weights {weights} do not fit {place}: {' '.join(line.strip() for line in lines[:3])}") from error
+            hint = "" if Path(weights).suffix == ".safetensors" else " Accepted: a safetensors file (`safetensors.torch.save_file`)."
+            raise FPDError(f"weights {weights} do not fit {place}: {' '.join(line.strip() for line in lines[:3])}{hint}") from error
     return model.eval()
 
 
-def test_images(name: str, count: int, size: int) -> tuple[Tensor, Tensor]:
-    """The first `count` images, in a fixed shuffled order, of a data set's test part, of a folder with one folder a class, or of an
+def test_images(name: str, count: int, size: int, channels: int = 3) -> tuple[Tensor, Tensor]:
+    """Images (count, channels, H, W) in [0, 1] and labels (count,): the first `count` images, in a fixed shuffled order, of a data set's test part, of a folder with one folder a class, or of an
     .npz file with `images` (N, C, H, W) and `labels` (N,)."""
     path = Path(name)
     if name in DATASETS:
@@ -73,10 +78,16 @@ def test_images(name: str, count: int, size: int) -> tuple[Tensor, Tensor]:
             if not {"images", "labels"} <= set(file):
                 raise FPDError(f"data {name!r} has {', '.join(file) or 'nothing'}; accepted: `images` and `labels`.")
             images, labels = torch.from_numpy(file["images"]), torch.from_numpy(file["labels"])
+        if images.shape[:1] != labels.shape[:1]:
+            raise FPDError(
+                f"data {name!r} has {len(images)} images and labels of shape {tuple(labels.shape)}; accepted: one an image."
+            )
         chosen = test_order(len(images))[:count]
         images, labels = images[chosen], labels[chosen]
     else:
         raise FPDError(f"data is {name!r}; accepted: {', '.join(DATASETS)}, a folder with one folder a class, or an .npz file.")
     if len(images) < count:
         raise FPDError(f"{count} images were asked for; {name} has {len(images)}.")
+    if channels == 1 and path.suffix != ".npz":
+        images = images.mean(1, keepdim=True)
     return images, labels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -18,6 +19,12 @@ from fpdlib.errors import FPDError
 from fpdlib.network.answers import predict_in_float64
 
 TINY = 1e-12  # below it a probability has no logarithm
+STEADY = 0.02  # share of answers that may change although a random defence is averaged
+
+
+def said(error: Exception) -> str:
+    """What a stranger's code raised, in a line."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or ['no words'])[0]}"
 
 
 class Subject(nn.Module):
@@ -36,6 +43,8 @@ class Subject(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out = sum(self.network(x) for _ in range(self.eot)) / self.eot
+        if x.requires_grad:  # a model that cuts the graph has a gradient of zero, so that attacks run and start at random
+            out = out + 0 * x.flatten(1).sum(1, keepdim=True)
         return out.clamp_min(TINY).log() if self.probabilities else out
 
 
@@ -91,16 +100,16 @@ def subject_of(model: nn.Module, test: data.Images, eot: int) -> tuple[Subject, 
     with torch.no_grad():
         try:
             out, again = model(x), model(x)
-        except RuntimeError as error:
-            raise FPDError(f"the model does not take images of shape {tuple(x.shape)}: {str(error).splitlines()[0]}") from error
+        except Exception as error:  # whatever a stranger's code raises
+            raise FPDError(f"the model does not take images of shape {tuple(x.shape)}: {said(error)}.") from error
     if not isinstance(out, Tensor) or out.dim() != 2 or len(out) != len(x) or out.shape[1] < 2:
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise FPDError(f"the model gives {got} for {len(x)} images; accepted: logits of shape ({len(x)}, classes).")
     try:
         predict_in_float64(model, x[:1])
-    except RuntimeError as error:
+    except Exception as error:
         raise FPDError(
-            f"the model does not run in double precision, which decides where float32 overflows ({str(error).splitlines()[0]}). "
+            f"the model does not run in double precision, which decides where float32 overflows ({said(error)}). "
             "Register its parts as modules and buffers, and cast nothing to float32 in forward."
         ) from error
     if int(y.min()) < 0 or int(y.max()) >= out.shape[1]:
@@ -109,15 +118,35 @@ def subject_of(model: nn.Module, test: data.Images, eot: int) -> tuple[Subject, 
         )
     if out.isnan().any():
         flags["not a number"] = "outputs on clean images are not numbers"
-    if not torch.equal(out.nan_to_num(), again.nan_to_num()):
-        flags["random"] = f"two passes over the same images differ; attacks average over {eot} (--eot)"
     probabilities = bool((out >= 0).all() and ((out.sum(1) - 1).abs() < 1e-3).all())
     if probabilities:
         flags["probabilities"] = "outputs are probabilities, whose gradient vanishes; their logarithm is attacked"
     if optimises(model, x):
         flags["optimises"] = "the forward pass computes gradients or steps an optimiser: attacks may not see through it"
     squeezed = callable(getattr(model, "pre_squeeze", None))
-    return (Squeezed if squeezed else Subject)(model, out.shape[1], probabilities, eot), flags
+    subject = (Squeezed if squeezed else Subject)(model, out.shape[1], probabilities, eot)
+    if not torch.equal(out.nan_to_num(), again.nan_to_num()):
+        with torch.no_grad():
+            first, second = (torch.cat([subject(part) for part in test.pixels[:200].split(100)]).argmax(1) for _ in range(2))
+        if (moved := (first != second).float().mean()) > STEADY or eot == 1:
+            flags["random"] = (
+                f"{100 * moved:.0f} % of clean answers change from one time to the next, averaged over {eot} runs: a break may be "
+                "chance. Average over more (--eot)"
+            )
+    if cuts(model, x[:1]):
+        flags["no gradient"] = (
+            "the output does not depend differentiably on the image, so gradient attacks do no more than start at random; what "
+            "counts is Square, and an attack of your own (--attack)"
+        )
+    return subject, flags
+
+
+def cuts(model: nn.Module, x: Tensor) -> bool:
+    """Whether the graph from the output does not reach the image."""
+    x = x.clone().requires_grad_()
+    with torch.enable_grad():
+        out = model(x).sum()
+        return not out.requires_grad or torch.autograd.grad(out, x, allow_unused=True)[0] is None
 
 
 def optimises(model: nn.Module, x: Tensor) -> bool:
@@ -141,7 +170,8 @@ def optimises(model: nn.Module, x: Tensor) -> bool:
 
 @dataclass(frozen=True)
 class Own:
-    """An attack of the user's: `call(model, x, y, eps)` gives images of the shape of x; what leaves the ball is projected back."""
+    """An attack of the user's: `call(model, x, y, eps)` gives images of the shape of x; what leaves the ball is projected back.
+    model: the one that is judged, as it was given."""
 
     call: Callable
     norm: str = "linf"
@@ -152,31 +182,47 @@ class Own:
 
     def attempts(self, eps: float):
         def attempt(view: nn.Module, x: Tensor, y: Tensor, seed: int, classes: int) -> Tensor:
-            found = self.call(view.network, x.clone(), y, eps)
+            try:
+                found = self.call(view.network.network, x.clone(), y, eps)
+            except Exception as error:
+                raise FPDError(f"the attack failed: {said(error)}. It is called as attack(model, x, y, eps).") from error
             if not isinstance(found, Tensor) or found.shape != x.shape:
-                raise FPDError(
-                    f"the attack gave {getattr(found, 'shape', type(found).__name__)}; accepted: images of shape {tuple(x.shape)}."
-                )
+                got = f"{type(found).__name__} {tuple(getattr(found, 'shape', ()))}"
+                raise FPDError(f"the attack gave {got}; accepted: a Tensor {tuple(x.shape)}.")
+            if not found.isfinite().all():
+                raise FPDError("the attack gave images with pixels that are not numbers.")
             return found.detach()
 
         yield "own", attempt
 
 
 def fingerprint(subject: Subject, test: data.Images, *settings: object) -> str:
-    """SHA-256 of what a judgement is about: code and weights of the model, its answers (two models may share both and differ in a
-    plain attribute; a random one has none that last), images, labels, settings."""
-    sources = [source(type(module)) for module in subject.network.modules()]
+    """SHA-256 of what a judgement is about: the model's code (whole files, since a function beside the class is part of it), weights,
+    answers and sizes of gradients (two models may share both and differ in an attribute or an import; a random one has none that
+    last), images, labels, settings."""
+    sources = sorted({source(type(module)) for module in subject.network.modules()})
     digest = hashlib.sha256(repr((sources, *settings)).encode())
-    with torch.no_grad():
-        answers = [subject(test.batch(slice(0, 20))) for _ in range(2)]
-    for tensor in (*subject.network.state_dict().values(), test.pixels, test.labels, *(answers[:1] if torch.equal(*answers) else ())):
+    x, passes = test.batch(slice(0, 20)).clone().requires_grad_(), []
+    for _ in range(2):
+        with torch.enable_grad():
+            out = subject(x)
+            (gradient,) = torch.autograd.grad(out.amax(1).sum(), x)
+        sizes = [f"{float(size):.2e}" for size in gradient.flatten(1).abs().sum(1)]  # GPUs add in no fixed order
+        passes.append((out.detach(), sizes))
+    (out, sizes), (again, _) = passes
+    lasting = torch.equal(out, again)
+    digest.update(repr(sizes if lasting else "random").encode())
+    for tensor in (*subject.network.state_dict().values(), test.pixels, test.labels, *([out] if lasting else ())):
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
 def source(kind: type) -> str:
-    """The code of a class, as far as there is a file of it."""
+    """The code around a class: its file, or what a notebook has of it."""
     try:
-        return inspect.getsource(kind)
-    except (OSError, TypeError):
-        return kind.__qualname__
+        return inspect.getsource(sys.modules[kind.__module__])
+    except (OSError, TypeError, KeyError):
+        try:
+            return inspect.getsource(kind)
+        except (OSError, TypeError):
+            return kind.__qualname__

@@ -183,6 +183,21 @@ def hidden(evidence: Evidence, name: str, measure: str, worst: str) -> bool:
     return all(alone) or (len(seeds) > 1 and gap(told, found).low > 0.01)
 
 
+def blind(evidence: Evidence, name: str, measure: str) -> bool:
+    """Whether the search for radii misses what other attacks find: at the epsilon of the suite's sound attack it alone leaves
+    clearly more than the worst case. Its radii are then upper bounds, which order nothing."""
+    if not measure.startswith("radius"):
+        return False
+    known, bound = vars(evidence).setdefault("blind", {}), reach(evidence, measure) * WITHIN
+    if (name, measure) not in known:
+        worst, norm = by_seed(evidence, name, measure.replace("radius", "worst", 1)), evidence.profile.attacks[measure].norm
+        alone = pd.concat({seed: evaluation.radii(evidence.outcome(name, measure, seed), norm) > bound for seed in worst}, axis=1)
+        both = worst.index.intersection(alone.index)
+        missed = alone.loc[both] & (worst.loc[both] == 0)
+        known[name, measure] = all(statistics.masked(missed[seed].to_numpy()) for seed in missed)
+    return known[name, measure]
+
+
 def gap(told: pd.DataFrame, found: pd.DataFrame) -> statistics.Comparison:
     """What one method's networks keep under one attack and lose under another: (images, seeds) twice, the same networks.
     NotComputed if they have no seed in common."""
@@ -237,8 +252,8 @@ def compare(evidence: Evidence, better: str, worse: str, measure: str) -> dict:
     """One asserted pair under one measure: the difference over seeds and images, and holds / does not hold / not decided.
 
     Undecided when a network is undertrained, with fewer than three seeds of one, when everything is at the floor, when the attack
-    fails on both, when p >= 0.05 (Holm-adjusted for a headline comparison). `smallest`: the smallest difference that such a
-    comparison can find.
+    fails on both, when the search for radii is blind, when p >= 0.05 (Holm-adjusted for a headline comparison). `smallest`: the
+    smallest difference that such a comparison can find.
     """
     a, b = by_seed(evidence, better, measure), by_seed(evidence, worse, measure)
     found = versus(a, b)
@@ -254,6 +269,8 @@ def compare(evidence: Evidence, better: str, worse: str, measure: str) -> dict:
         reason = "everything at one bound"
     elif fails(evidence, measure, better, worse):
         reason = "the attack fails on both"
+    elif missed := [name for name in (better, worse) if blind(evidence, name, measure)]:
+        reason = f"the search for radii misses what other attacks find: {', '.join(missed)}"
     elif p >= SIGNIFICANCE:
         reason = "no significant difference" + (f" (p = {found.p:.2g}, {p:.2g} among the headline claims)" if p != found.p else "")
     else:

@@ -139,6 +139,7 @@ def helper(
     store = Store(folder, Committed(committed))
     with contextlib.suppress(BudgetExhausted, KeyboardInterrupt), gpu(store, device_of(device)) as mine:
         work(known, asked, Inputs(store, mine, Budget(seconds)), lambda what: None)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the parent ends helpers that end by themselves: no traceback at exit
 
 
 def compute(rows: pd.DataFrame, device: str = "auto", store: str = "", budget: float | None = None, count: int | None = None,
