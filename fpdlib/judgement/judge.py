@@ -121,16 +121,17 @@ def suite(norm: str, eps: float, images: int, few: int, steps: int, queries: int
 
 
 def judge(model: nn.Module, images: Tensor, labels: Tensor, norm: str = "linf", eps: float = 0.3, *, attack: Callable | None = None,
-          eot: int = 1, title: str = "", budget: float | None = None, few: int = 100, steps: int = 100, queries: int = 1000, store: str | Path = "",
-          say: Callable[[str], None] | None = None) -> Judgement:  # fmt: skip
+          eot: int = 1, title: str = "", budget: float | None = None, few: int = 100, steps: int = 100, queries: int = 1000,
+          store: str | Path = "", say: Callable[[str], None] | None = None) -> Judgement:  # fmt: skip
     """Judge a network under attack.
 
     model: any nn.Module in evaluation mode, (B, C, H, W) float32 in [0, 1] -> logits (B, classes); normalisation belongs into it. Its
     method `pre_squeeze(x)`, if it has one, gives the logits before a squeezing function. images, labels: (N, C, H, W) in [0, 1] (or
-    uint8) and (N,). norm: 'linf' or 'l2'; eps in pixel units. attack: one of your own, `attack(model, x, y, eps)` -> images. eot:
-    runs of a random defence that are averaged. title: of the page. budget: seconds; when they are spent, and the batch of 25 images
-    under way is done, the result is an upper bound, and the same call goes on (an attack of your own is always made again). few: images of the dear attacks (Square, the radius, the unbounded one).
-    store: folder (default: judgements/ in the store). say: told what is done. Raises FPDError for what cannot be judged.
+    uint8) and (N,). norm: 'linf' or 'l2'; eps in pixel units. attack: one of your own, `attack(model, x, y, eps)` -> images, with the
+    model as it was given. eot: runs of a random defence that are averaged. title: of the page. budget: seconds; when they are spent,
+    and the batch of 25 images under way is done, the result is an upper bound, and the same call goes on (an attack of your own is
+    always made again). few: images of the dear attacks (Square, the radius, the unbounded one). store: folder (default: judgements/
+    in the store). say: told what is done. Raises FPDError for what cannot be judged.
     """
     choose("norm", norm, ("linf", "l2"))
     if attack is not None and not callable(attack):
@@ -233,7 +234,8 @@ def doubts(subject: Subject, found: Judgement) -> Iterator[tuple[str, str]]:
     if statistics.masked((told & ~worst).to_numpy()):
         yield (
             "masked",
-            f"PGD on the deployed output leaves {100 * told.mean():.0f} %, all attacks together {100 * worst.mean():.0f} % of the same images",
+            f"PGD on the deployed output leaves {100 * told.mean():.0f} %, all attacks together {100 * worst.mean():.0f} % of the "
+            "same images",
         )
 
 

@@ -58,8 +58,8 @@ def model_of(place: str, weights: Path | None) -> nn.Module:
 
 
 def test_images(name: str, count: int, size: int, channels: int = 3) -> tuple[Tensor, Tensor]:
-    """Images (count, channels, H, W) in [0, 1] and labels (count,): the first `count` images, in a fixed shuffled order, of a data set's test part, of a folder with one folder a class, or of an
-    .npz file with `images` (N, C, H, W) and `labels` (N,)."""
+    """Images (count, channels, H, W) in [0, 1] and labels (count,): the first `count`, in a fixed shuffled order, of a data set's
+    test part, of a folder with one folder a class, or of an .npz file with `images` (N, C, H, W) and `labels` (N,)."""
     path = Path(name)
     if name in DATASETS:
         test = data.load(name, size).test
