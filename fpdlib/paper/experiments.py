@@ -96,7 +96,8 @@ PROFILES = {
             table1_suite(images=500, sound_images=200, batch_size=250, scale=LAPTOP_SCALE),
             LAPTOP_SCALE, DiagnosisSpec(images=100, steps=100, restarts=5, draws=1000, queries=2000),
             hardening=HARDENING | {"epochs": 15}, adversaries={"fgsm": QUICK_FGSM, "pgd": QUICK_PGD}, seeds=(0, 1, 2, 3, 4),
-            threads=1, checkpoints=tuple(("table1", name) for name in ("F", "ReLU", "X", "F_FD+R", "Deep", "ELU+Tanh")),
+            threads=1, checkpoints=(*(("table1", name) for name in ("F", "ReLU", "X", "F_FD+R", "Deep", "ELU+Tanh")),
+                                    ("table2", "O_PGD"), ("table2", "F_PGD")),
         ),
         Profile(
             "paper-short", "one GPU, half an hour: the paper's backbone, size and images, few epochs",
