@@ -197,8 +197,8 @@ def masking(evidence: Evidence, name: str, control: str) -> Verdict:
         left.append(published.to_numpy().mean())
     reason = f"gaps {100 * gaps[0].to_numpy().mean():.1f} and {100 * gaps[1].to_numpy().mean():.1f}"
     found = judged(versus(*gaps), reason=reason)
-    if max(left) < 0.02:
-        return replace(found, verdict="not decided", reason="nothing is left to be masked")
+    if left[0] < 0.02:  # a gap that cannot be there is no honesty
+        return replace(found, verdict="not decided", reason=f"nothing of {name} is left to be masked; {reason}")
     return replace(found, verdict="does not hold" if found.low > 0 else "holds" if found.high < 1 else "not decided")
 
 
