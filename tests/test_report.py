@@ -6,6 +6,7 @@ import pytest
 from fake import Fake, spec
 
 from fpdlib.errors import NotComputed
+from fpdlib.paper import FPD
 from fpdlib.report import measures
 
 SUITE = {"white-box": spec(), "current": spec(), "sound": spec(), "radius": spec(eps=1.0)}
@@ -150,7 +151,7 @@ def test_an_attack_that_fails_on_both_networks_decides_nothing():
 
 def test_headline_comparisons_are_judged_among_each_other(monkeypatch):
     """Alone it would hold; as the weakest of ten it is not decided. The printed interval stays unadjusted."""
-    names = [line.better for line in measures.HEADLINES] + [line.worse for line in measures.HEADLINES]
+    names = [name for line in FPD.headlines for name in (line.better, line.worse)]
     flat = {name: {"radius": np.full(400, 0.3), "sound": 0.5, "transfer-oracle": 0.5} for name in dict.fromkeys(names)}
     draws = np.random.default_rng(0)
     hits = [{name: of | {"radius": draws.normal(0.1, 0.02, 400).clip(0.01, 0.3)} for name, of in flat.items()} for _ in range(3)]

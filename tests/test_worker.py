@@ -259,7 +259,9 @@ WORK = ("work", "--profile", "tiny", "--plan", "table1", "--networks", "X")
 def test_an_interrupted_command_continues(tmp_path, number):
     command = [sys.executable, "tests/tiny.py", *WORK, "--store", str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment)
+    # a shell ignores Ctrl-C in what it starts in the background, and these tests may be that
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # fmt: skip
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not list((tmp_path / "networks").glob("X*/entry.json")):
         time.sleep(0.05)
