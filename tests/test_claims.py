@@ -233,6 +233,11 @@ def test_which_attacks_fail():
     assert verdicts.attacks_fail(alike, "F").verdict == "does not hold"
     loose = fake({"F": 0.3}, {"F": 0.1}, {"F": 0.1}, low={"F": 0.1}, attacks=attacks)  # not shown is not refuted
     assert verdicts.attacks_fail(loose, "F").verdict == "not decided"
+    # a worst case of one seed describes: its attacks do not count
+    suite = {"published/linf-pgd": 0.6, "published/l2-pgd": 0.9, "sound/linf": 0.1}
+    norms = {key: spec("l2" if "l2" in key else "linf") for key in (*suite, "sound/l2")}
+    found = verdicts.attacks_fail(Fake({"F": suite | {"sound/l2": 0.1}}, *[{"F": suite}] * 2, attacks=norms), "F")
+    assert (found.verdict, found.effect, found.unit, found.seeds) == ("holds", 1, "of 1 published attacks", 3)
 
 
 def test_attacks_that_fail_or_break_everything_decide_nothing_together():
