@@ -8,6 +8,7 @@ import argparse
 import os
 import signal
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import pandas as pd
@@ -18,8 +19,10 @@ from fpdlib.files import project_folder
 
 def fraction(text: str) -> float:
     """'0.3' or '8/255'."""
-    above, _, below = text.partition("/")
-    return float(above) / float(below or 1)
+    try:
+        return float(Fraction(text))
+    except ZeroDivisionError:
+        raise argparse.ArgumentTypeError(f"{text!r} divides by zero") from None
 
 
 def seconds(text: str) -> float:
@@ -230,15 +233,16 @@ def judge(arguments: argparse.Namespace) -> None:
         model = loading.model_of(place, Path(weights) if weights != "-" else None)
         found.append(judged(model, images, labels, arguments.norm, arguments.eps, attack=attack,
                             eot=arguments.eot, title=title, budget=arguments.budget, store=arguments.store, say=say))  # fmt: skip
+    compared = against(*found) if len(found) == 2 else ""
     if arguments.json:
         told = [one.summary() for one in found]
-        print(json.dumps([*told[:-1], told[-1] | ({"the first against it": against(*found)} if len(found) == 2 else {})], indent=1))
-    for one in found if not arguments.json else ():
-        print(f"\n{one.title}\n{one}\n{one.page}")
-    if len(found) == 2 and not arguments.json:
-        doubtful = [word for word, one in zip(("the first", "the second"), found, strict=True) if one.flags]
+        print(json.dumps([*told[:-1], told[-1] | ({"the first against it": compared} if compared else {})], indent=1))
+    else:
+        print(*(f"\n{one.title}\n{one}\n{one.page}" for one in found), sep="\n")
+        doubtful = [word for word, one in zip(("the first", "the second"), found, strict=False) if one.flags]
         note = f" ({' and '.join(doubtful)} flagged: not robustness)" if doubtful else ""
-        print(f"\nthe first against the second, in the worst case: {against(*found)}{note}")
+        if compared:
+            print(f"\nthe first against the second, in the worst case: {compared}{note}")
     if not all(one.complete for one in found):
         raise BudgetExhausted("the budget is spent")
 

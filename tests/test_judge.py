@@ -1,5 +1,6 @@
 """A network of one's own, judged: known answers with the flags they have to raise, bad input, budget, the command line."""
 
+import argparse
 import json
 import re
 import sys
@@ -345,6 +346,13 @@ def test_a_bad_command_is_one_line(command, options, words):
     options = options if "--data" in options else (*options, "--data", "grey.npz", "--images", "20")
     status, _, said = command(*options)
     assert status == 2 and words in said and said.startswith("error: ") and len(said.splitlines()) == 1
+
+
+def test_an_epsilon_may_be_a_fraction():
+    assert __main__.fraction("8/255") == 8 / 255 and __main__.fraction("0.3") == 0.3 and __main__.fraction("1e-2") == 0.01
+    for text in ("8/0", "many", ""):
+        with pytest.raises((ValueError, argparse.ArgumentTypeError)):
+            __main__.fraction(text)
 
 
 def test_a_folder_of_images_is_read_in_a_fixed_order(tmp_path):
