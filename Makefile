@@ -1,4 +1,4 @@
-# make reproduce [PROFILE=smoke|laptop|paper-short|paper] [SEEDS="0 1 2"]   everything, from a bare machine to the verdicts
+# make reproduce [PROFILE=smoke|laptop|medium|paper-short|paper] [SEEDS="0 1 2"]   everything, from a bare machine to the verdicts
 # make test                                                                 unit tests and every notebook
 # make install                                                              .venv with the locked versions; the other targets do it too
 # make browser                                                              notebooks in JupyterLab and the report, in Debian's Chromium
@@ -6,7 +6,7 @@
 PYTHON ?= python3
 PROFILE ?= smoke
 SEEDS ?=
-PROFILES := smoke laptop paper-short paper
+PROFILES := smoke laptop medium paper-short paper
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 

@@ -8,7 +8,8 @@ import time
 import torch
 
 from fpdlib.network.fpd import build, non_local_mean
-from fpdlib.paper.experiments import PROFILES, VARIANTS
+from fpdlib.paper.profiles import PROFILES
+from fpdlib.paper.variants import VARIANTS
 from fpdlib.runtime import processors
 from fpdlib.training import paper_recipe, step
 

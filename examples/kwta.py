@@ -24,8 +24,9 @@ import fpdlib
 from fpdlib.attacks.spec import AttackSpec
 from fpdlib.network.reference import CNN
 from fpdlib.paper import Paper
-from fpdlib.paper.experiments import Profile, Variant
+from fpdlib.paper.profiles import Profile
 from fpdlib.paper.suites import LAPTOP_SCALE, SMOKE_SCALE, TABLE1_PGD, Scale, sound
+from fpdlib.paper.variants import Variant
 from fpdlib.report import claims
 
 EPS = 0.3  # what MNIST is attacked with everywhere in the kit

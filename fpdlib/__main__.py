@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     main = argparse.ArgumentParser(prog="python -m fpdlib", description="Feature Pyramid Decoder: paper versus ours")
     commands = main.add_subparsers(dest="command", required=True)
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--profile", default="smoke", help="smoke, laptop, paper-short, paper")
+    common.add_argument("--profile", default="smoke", help="smoke, laptop, medium, paper-short, paper")
     common.add_argument("--seeds", type=int, nargs="+", help="default: the profile's")
     common.add_argument("--store", default="", help="folder of results (default: FPD_STORE or store/)")
     planned = argparse.ArgumentParser(add_help=False, parents=[common])
@@ -60,9 +60,9 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--out", type=Path, default=project_folder("results", "FPD_RESULTS"), help="default: FPD_RESULTS or results/")
     table = commands.add_parser("table", help="show a table that a notebook published under results/")
     table.add_argument("number", help="1, 2, 3, 4, caltech, known-answer, claims, answer, or all")
-    table.add_argument("--profile", default="smoke", help="smoke, laptop, paper-short, paper")
+    table.add_argument("--profile", default="smoke", help="smoke, laptop, medium, paper-short, paper")
     made = commands.add_parser("report", help="one page of all that the notebooks published, and the notebooks as pages")
-    made.add_argument("--profile", default="smoke", help="smoke, laptop, paper-short, paper")
+    made.add_argument("--profile", default="smoke", help="smoke, laptop, medium, paper-short, paper")
     check = commands.add_parser("verify", help="a verdict on every claim, from what is there", parents=[common])
     check.add_argument("claims", nargs="*", help="claims by id (default: all)")
     commands.add_parser("export", help="write what is there as evidence, a few Parquet files", parents=[out])
@@ -94,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
     pages = commands.add_parser("pages", help="refresh the tables that README shows from results/")
     pages.add_argument("files", nargs="*", type=Path, default=[Path("README.md")])
     cost = commands.add_parser("cost", help="parameters and multiply-accumulates of every network")
-    cost.add_argument("--profile", default="smoke", help="smoke, laptop, paper-short, paper")
+    cost.add_argument("--profile", default="smoke", help="smoke, laptop, medium, paper-short, paper")
     return main
 
 

@@ -3,7 +3,7 @@ import tiny
 import torch
 
 from fpdlib import data
-from fpdlib.paper.experiments import PROFILES
+from fpdlib.paper.profiles import PROFILES
 
 torch.set_num_threads(1)  # two collapse beside a busy neighbour
 

@@ -9,7 +9,8 @@ from test_training import PLAIN, QUICK
 
 from fpdlib.errors import FPDError
 from fpdlib.network.fpd import build
-from fpdlib.paper.experiments import PROFILES, VARIANTS
+from fpdlib.paper.profiles import PROFILES
+from fpdlib.paper.variants import VARIANTS
 from fpdlib.training import Recipe, adversarial, algorithm1, passes, run, train
 from fpdlib.training.adversarial import PAPER_FGSM, PAPER_PGD, PAPER_PGD_SVHN, Adversary, craft
 

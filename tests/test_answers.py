@@ -17,7 +17,7 @@ from fpdlib.errors import FPDError
 from fpdlib.evaluation import studies
 from fpdlib.evaluation.diagnostics import Bench, DiagnosisSpec
 from fpdlib.network import answers
-from fpdlib.paper.experiments import PROFILES
+from fpdlib.paper.profiles import PROFILES
 from fpdlib.report import measures
 from fpdlib.results.keys import key_of, plain
 

@@ -12,8 +12,10 @@ import fpdlib
 from fpdlib import evaluation
 from fpdlib.errors import NotComputed
 from fpdlib.paper import FPD, published
-from fpdlib.paper.experiments import EXPLORATIONS, PROFILES, VARIANTS
+from fpdlib.paper.experiments import EXPLORATIONS
+from fpdlib.paper.profiles import PROFILES
 from fpdlib.paper.settings import SETTINGS
+from fpdlib.paper.variants import VARIANTS
 from fpdlib.report import claims, measures, verdicts
 
 RESULTS = Path(__file__).parent.parent / "results"

@@ -11,8 +11,9 @@ from fpdlib.attacks.methods import PGD
 from fpdlib.attacks.spec import AttackSpec
 from fpdlib.errors import FPDError
 from fpdlib.paper import published
-from fpdlib.paper.experiments import PROFILES, VARIANTS
+from fpdlib.paper.profiles import PROFILES
 from fpdlib.paper.settings import SETTINGS, networks_of, setting
+from fpdlib.paper.variants import VARIANTS
 from fpdlib.report import claims, tables
 from fpdlib.results import Evidence
 from fpdlib.results.inputs import Inputs

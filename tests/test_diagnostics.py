@@ -13,8 +13,9 @@ from fpdlib.evaluation import diagnostics, restoration
 from fpdlib.evaluation.diagnostics import Bench, DiagnosisSpec, diagnose
 from fpdlib.evaluation.outcomes import evaluate
 from fpdlib.network.fpd import build
-from fpdlib.paper.experiments import PROFILES, VARIANTS
+from fpdlib.paper.profiles import PROFILES
 from fpdlib.paper.suites import SMOKE_SCALE, sound
+from fpdlib.paper.variants import VARIANTS
 from fpdlib.training import train
 
 SPEC = DiagnosisSpec(eps=0.3, images=15, steps=20, restarts=2, draws=10, queries=50, planted=8, grid=7)

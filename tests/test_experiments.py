@@ -10,8 +10,10 @@ import fpdlib
 from fpdlib import evaluation, report
 from fpdlib.errors import FPDError
 from fpdlib.network.spec import NetworkSpec, released
-from fpdlib.paper import experiments, settings
-from fpdlib.paper.experiments import EXPLORATIONS, GUESSES, PROFILES, TABLE1, VARIANTS
+from fpdlib.paper import experiments, profiles, settings
+from fpdlib.paper.experiments import EXPLORATIONS, TABLE1
+from fpdlib.paper.profiles import PROFILES
+from fpdlib.paper.variants import GUESSES, VARIANTS
 from fpdlib.results.keys import key_of
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -50,8 +52,33 @@ def test_profiles_scale_one_experiment():
             assert VARIANTS[name].recipe(profile).noise == 0.01 and VARIANTS[name].recipe(profile).threshold == 3.0
     assert PROFILES["paper"].network.image_size == 64 and PROFILES["paper"].attacks["white-box"].images == 10_000
     assert VARIANTS["F"].recipe(PROFILES["paper"]).epochs == 100
-    with pytest.raises(FPDError, match="profile is 'huge'; accepted: 'smoke', 'laptop', 'paper-short', 'paper'"):
-        experiments.get_profile("huge")
+    with pytest.raises(FPDError, match="profile is 'huge'; accepted: 'smoke', 'laptop', 'medium', 'paper-short', 'paper'"):
+        profiles.get_profile("huge")
+
+
+def test_medium_is_the_papers_resnet_at_half_its_size():
+    """Some networks, one seed, L-inf alone; what it leaves out is not in its plan, whatever seeds are asked for."""
+    medium = PROFILES["medium"]
+    assert (medium.dataset, medium.network.backbone, medium.network.image_size) == ("mnist", "resnet101", 32)
+    rows = fpdlib.plan(profile="medium")
+    assert set(rows["setting"]) == {"table1", "table2", "learning"} and set(rows["seed"]) == {0}
+    assert "F_2IB" not in set(rows["network"]) and {"F", "ReLU", "X"} <= set(rows.query("setting == 'table1'")["network"])
+    assert not [key for key in rows["attack"] if "l2" in key or "native" in key]
+    assert set(fpdlib.plan(profile="medium", seeds=[3])["network"]) == set(rows["network"])
+
+
+def test_what_keeps_a_deep_network_from_learning_differs_in_one_ingredient():
+    rows = fpdlib.plan("learning", profile="medium")
+    assert set(rows["kind"]) == {"networks"}
+    made = {result.name: result for result in rows["result"]}
+    f = made["F"]
+    assert (f.spec.backbone, f.recipe.parts, f.dataset) == ("resnet50", 4, "mnist-sample")
+    for name in (name for name in made if name.startswith("F with")):
+        other = made[name]
+        fields = [n for n in vars(f.spec) if getattr(f.spec, n) != getattr(other.spec, n)]
+        fields += [n for n in vars(f.recipe) if getattr(f.recipe, n) != getattr(other.recipe, n)]
+        assert len(fields) == 1, (name, fields)
+    assert fpdlib.plan("learning", profile="laptop").empty  # a question for deep networks
 
 
 def test_keys_are_pinned():

@@ -21,7 +21,8 @@ from fpdlib.network import spec as network_spec
 from fpdlib.network.fpd import DenoisingLayer, RestorationDecoder, build
 from fpdlib.network.reference import AnchorSpec
 from fpdlib.network.spec import NetworkSpec
-from fpdlib.paper.experiments import PROFILES, VARIANTS
+from fpdlib.paper.profiles import PROFILES
+from fpdlib.paper.variants import VARIANTS
 from fpdlib.results.keys import key_of, plain
 from fpdlib.results.values import Crafted, Network, Outcome, Study
 from fpdlib.training import Recipe
@@ -61,7 +62,7 @@ OTHER = {
                       denoiser="xie", restoration=False, classifier="front", back_input="flip", middle="raw", activation="relu",
                       squeeze="none", statistics="shared", decoder_width=64, dropout=0.5, similarity="gaussian", sharing="separate",
                       initialisation="pytorch", decoder_channels=(8,)),
-    Recipe: dict(name="mine", phases=1, gate="latch", threshold=1.0, alpha1=2.0, alpha2=2.0, alpha2_second=0.1, noise=0.03,
+    Recipe: dict(name="mine", parts=2, phases=1, gate="latch", threshold=1.0, alpha1=2.0, alpha2=2.0, alpha2_second=0.1, noise=0.03,
                  optimizer="sgd", lr=1e-4, weight_decay=0.1, clip=1.0, batch_size=7, epochs=3, schedule="constant", plateau=3,
                  patience=3, images=100, selection="test", augment=True, precision="bfloat16", adversary=Adversary(), begin="ReLU",
                  threshold_share=0.1),

@@ -294,7 +294,8 @@ def test_what_is_seen_of_a_part_of_the_batch_is_left_to_the_library():
 
 def test_attacks_made_for_fpd_go_through_its_parts_and_leave_it_as_it_was():
     from fpdlib.network.fpd import build
-    from fpdlib.paper.experiments import PROFILES, VARIANTS
+    from fpdlib.paper.profiles import PROFILES
+    from fpdlib.paper.variants import VARIANTS
 
     smoke = PROFILES["smoke"]
     networks = {name: build(VARIANTS[name].spec(smoke), 0).eval().requires_grad_(False) for name in ("F", "F_FD", "ReLU", "F_FD+R")}

@@ -10,7 +10,8 @@ from fpdlib.errors import FPDError
 from fpdlib.network.fpd import FPD, DenoisingLayer, build, cost, non_local_mean
 from fpdlib.network.spec import NetworkSpec, released
 from fpdlib.paper import settings
-from fpdlib.paper.experiments import PROFILES, SMALL, VARIANTS
+from fpdlib.paper.profiles import PROFILES, SMALL
+from fpdlib.paper.variants import VARIANTS
 
 FULL = {"restoration": True, "classifier": "back", "activation": "elu", "squeeze": "tanh"}
 SMALL_F = replace(SMALL, inner=("stage1", "stage2"), **FULL)

@@ -16,7 +16,8 @@ from fpdlib.attacks.spec import AttackSpec
 from fpdlib.attacks.views import View
 from fpdlib.errors import FPDError
 from fpdlib.network.fpd import build
-from fpdlib.paper.experiments import PROFILES, VARIANTS
+from fpdlib.paper.profiles import PROFILES
+from fpdlib.paper.variants import VARIANTS
 
 SMALL = Radius(fmn_steps=100, rounds=((0.9, 30), (0.97, 50)))
 

@@ -19,7 +19,8 @@ from fpdlib.data.images import augment
 from fpdlib.errors import BudgetExhausted, FPDError
 from fpdlib.network.fpd import build
 from fpdlib.network.spec import released
-from fpdlib.paper.experiments import PROFILES, SMALL, VARIANTS
+from fpdlib.paper.profiles import PROFILES, SMALL
+from fpdlib.paper.variants import VARIANTS
 from fpdlib.runtime import Budget, generator
 from fpdlib.training import Recipe, algorithm1, paper_recipe, released_recipe, run, step, train
 from fpdlib.training.recipe import OPTIMIZERS
@@ -194,22 +195,38 @@ class Stops(Budget):
         return self.left < 0
 
 
-@pytest.mark.parametrize("schedule", ["one-cycle", "plateau"])
-def test_a_stopped_run_continues_bit_identically(small, tmp_path, schedule):
-    recipe = replace(QUICK, schedule=schedule, plateau=1, epochs=4)
+@pytest.mark.parametrize(("schedule", "epochs", "parts"), [("one-cycle", 4, 1), ("plateau", 4, 1), ("one-cycle", 4, 2)])
+def test_a_stopped_run_continues_bit_identically(small, tmp_path, schedule, epochs, parts):
+    recipe = replace(QUICK, schedule=schedule, plateau=1, epochs=epochs, parts=parts)
     whole = build(F_SPEC, 0)
     log = train(whole, recipe, small, 5)
     stops = 0
     for after in (2, 1, 5, 100):
         model = build(F_SPEC, 0)
         try:
-            parts = train(model, recipe, small, 5, tmp_path / "state.safetensors", Stops(after))
+            resumed = train(model, recipe, small, 5, tmp_path / "state.safetensors", Stops(after))
         except BudgetExhausted:
             stops += 1
     assert stops == 3
     assert same(whole.state_dict(), model.state_dict())
     timeless = [{k: v for k, v in row.items() if k != "seconds"} for row in log]
-    assert str(timeless) == str([{k: v for k, v in row.items() if k != "seconds"} for row in parts])  # nan != nan
+    assert str(timeless) == str([{k: v for k, v in row.items() if k != "seconds"} for row in resumed])  # nan != nan
+
+
+def test_an_epoch_in_parts_is_the_same_epoch_measured_more_often(small, monkeypatch):
+    seen, step = [], run.step
+    monkeypatch.setattr(
+        run, "step", lambda model, optimizer, recipe, x, *rest: seen.append(x) or step(model, optimizer, recipe, x, *rest)
+    )
+    recipe = replace(QUICK, epochs=2, batch_size=50)
+    whole = train(build(F_SPEC, 0), recipe, small, 5)
+    images = torch.cat(seen)
+    seen.clear()
+    log = train(build(F_SPEC, 0), replace(recipe, parts=4), small, 5)
+    assert (len(whole), len(log)) == (2, 8) and [row["epoch"] for row in log] == list(range(8))
+    assert torch.equal(torch.cat(seen), images)  # every image of an epoch once, in the same order
+    with pytest.raises(FPDError, match="parts is 9; accepted: up to 8"):
+        train(build(F_SPEC, 0), replace(recipe, parts=9), small, 5)
 
 
 SCRIPT = """
@@ -317,7 +334,7 @@ def test_recipes_per_dataset_and_their_errors():
     assert paper_recipe("mnist-sample").optimizer == "adamax" and paper_recipe("svhn").lr == 1e-4
     assert paper_recipe("caltech101").alpha2_second == 0.1 and paper_recipe("caltech101").threshold == 1.0
     assert not paper_recipe("mnist").augment and released_recipe("mnist").augment
-    for change in ({"gate": "often"}, {"lr": 0}, {"phases": 3}, {"epochs": -1}):
+    for change in ({"gate": "often"}, {"lr": 0}, {"phases": 3}, {"epochs": -1}, {"parts": 0}):
         with pytest.raises(FPDError, match="accepted"):
             Recipe(**change)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from fpdlib import __main__, data
 from fpdlib.attacks.radius import Radius
 from fpdlib.evaluation.diagnostics import DiagnosisSpec
-from fpdlib.paper.experiments import PROFILES, SMALL, Profile
+from fpdlib.paper.profiles import PROFILES, SMALL, Profile
 from fpdlib.paper.suites import Scale, table1_suite
 from fpdlib.training.adversarial import Adversary
 

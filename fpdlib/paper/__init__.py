@@ -13,8 +13,10 @@ import pandas as pd
 
 from fpdlib.evaluation.studies import Study
 from fpdlib.paper import experiments, published, settings
-from fpdlib.paper.experiments import Headline, Profile, Variant
+from fpdlib.paper.experiments import Headline
+from fpdlib.paper.profiles import Profile
 from fpdlib.paper.suites import NETWORKS
+from fpdlib.paper.variants import Variant
 
 
 def as_it_is(profile: Profile, setting: str) -> Profile:

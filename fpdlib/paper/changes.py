@@ -8,8 +8,9 @@ from dataclasses import replace
 from fpdlib.attacks.spec import AttackSpec
 from fpdlib.errors import FPDError, choose
 from fpdlib.network import FPD
-from fpdlib.paper.experiments import PLACEMENTS, VARIANTS, Profile
+from fpdlib.paper.profiles import Profile
 from fpdlib.paper.suites import sound
+from fpdlib.paper.variants import PLACEMENTS, VARIANTS
 
 
 def backbone(profile: Profile, name: str) -> Profile:

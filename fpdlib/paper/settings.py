@@ -12,19 +12,8 @@ from fpdlib.errors import choose
 from fpdlib.evaluation import studies
 from fpdlib.network.reference import AnchorSpec
 from fpdlib.network.spec import NetworkSpec
-from fpdlib.paper.experiments import (
-    FAMILIES,
-    HARDENING,
-    HEADLINE,
-    RESNET101,
-    SHORT,
-    SMALL,
-    TABLE1,
-    Profile,
-    explored,
-    get_profile,
-    variants_of,
-)
+from fpdlib.paper.experiments import HEADLINE, TABLE1, explored, variants_of
+from fpdlib.paper.profiles import HARDENING, RESNET101, SHORT, SMALL, Profile, get_profile
 from fpdlib.paper.suites import (
     BACKBONES,
     EPS_SVHN,
@@ -41,6 +30,7 @@ from fpdlib.paper.suites import (
     suite,
     transfer_suite,
 )
+from fpdlib.paper.variants import FAMILIES, LEARNING
 from fpdlib.training.adversarial import PAPER_PGD_SVHN, Adversary
 
 BEYOND = ("F", "ReLU", "F (gate)", "F (separate)", "F (gaussian)", "F (no noise)")
@@ -68,10 +58,12 @@ PAPER_BACKBONES = {
 SETTINGS = (
     "table1", "table2", *(f"svhn-{backbone}" for backbone in BACKBONES),
     *(f"transfer-{backbone}" for backbone in BACKBONES), "caltech101", "caltech256",
-    "beyond", "families", "anchor",
+    "beyond", "families", "learning", "anchor",
 )  # fmt: skip
 # What is measured on one seed to describe a network, not to compare methods.
 DESCRIBED = ("sound/l2", "sound-native/linf", "sound-native/l2")
+# What one night affords of the paper's ResNet-101; what keeps a deep F from learning is a question for deep networks alone.
+MEDIUM = {"table1": ("ReLU", "F", "F (release)", "F_OnePhase", "F_FD+R", "F_FD", "X"), "table2": ("ReLU", "F"), "learning": LEARNING}
 # Experiments whose committed evidence is older than the released initialisation and is to be computed again.
 EARLIER = {("laptop", name) for name in ("svhn-resnet101", "caltech101", "caltech256", "anchor")}
 DROPOUT = 0.5  # the release's before the classifier, for SVHN and Caltech
@@ -83,8 +75,8 @@ def setting(profile: str | Profile, name: str) -> Profile:
 
     name: 'table1'; 'table2' (MNIST); 'svhn-resnet101', 'svhn-resnet50', 'svhn-resnext50' (Table 4); 'transfer-...' (the same
     networks as targets of Table 3); 'caltech101'; 'caltech256'; 'beyond' (what the text claims and no table shows); 'families'
-    (five other CNNs); 'anchor' (known answers). Raises FPDError for any other. The profile, never what a disk holds, says whether
-    images are the data set's own or the bundled stand-in's.
+    (five other CNNs); 'learning' (F with one ingredient off each); 'anchor' (known answers). Raises FPDError for any other. The
+    profile, never what a disk holds, says whether images are the data set's own or the bundled stand-in's.
     """
     base = get_profile(profile) if isinstance(profile, str) else profile
     choose("setting", name, SETTINGS)
@@ -94,6 +86,7 @@ def setting(profile: str | Profile, name: str) -> Profile:
     builders = {"table1": lambda: replace(base, once=("transfer-true",)), "anchor": lambda: anchor(base),
                 "beyond": lambda: beyond(base, name), "families": lambda: beyond(base, name), "svhn": lambda: svhn(base, backbone),
                 "transfer": lambda: replace(svhn(base, backbone), attacks=transfer_suite(base.scale)),
+                "learning": lambda: learning(base),
                 "caltech101": lambda: caltech(base, name), "caltech256": lambda: caltech(base, name),
                 "table2": lambda: replace(base, once=DESCRIBED, attacks=suite(
                     tuple(PUBLISHED), 0.3, L2_MNIST * base.network.image_size / L2_SIZE, base.scale,
@@ -101,6 +94,8 @@ def setting(profile: str | Profile, name: str) -> Profile:
     made = builders[family]()
     count = DATASETS[made.dataset].test
     attacks = {key: replace(spec, images=min(spec.images, count)) for key, spec in made.attacks.items()}
+    if made.name == "medium":  # L-inf alone, on the network's pixels
+        attacks = {key: spec for key, spec in attacks.items() if spec.norm == "linf" and spec.space != "native"}
     made = replace(made, setting=name, attacks=attacks, stand_in=DATASETS[made.dataset].stand_in)
     return earlier(made) if (made.name, name) in EARLIER else made
 
@@ -136,6 +131,14 @@ def beyond(base: Profile, name: str) -> Profile:
     attacks = {key: replace(spec, images=min(spec.images, few.get(base.name, spec.images))) for key, spec in attacks.items()}
     short = {"smoke": {"images": 1000}, "laptop": {"epochs": 3}}.get(base.name, {}) if name == "families" else {}
     return replace(base, attacks=attacks, recipe=base.recipe | short)
+
+
+def learning(base: Profile) -> Profile:
+    """How fast a deep network learns, with each ingredient of F: no attack, held-out images after every few steps."""
+    if base.name != "medium":
+        return replace(base, attacks={}, recipe=base.recipe | ({} if base.name == "smoke" else {"parts": 4}))
+    return replace(base, attacks={}, dataset="mnist-sample", network=replace(base.network, backbone="resnet50"),
+                   recipe=base.recipe | {"epochs": 2, "parts": 4})  # fmt: skip
 
 
 def svhn(base: Profile, backbone: str) -> Profile:
@@ -196,6 +199,7 @@ def networks_of(name: str) -> tuple[str, ...]:
         "caltech256": ("ReLU", "F"),
         "beyond": BEYOND,
         "families": tuple(f"{cnn} {kind}" for cnn in FAMILIES for kind in ("O", "F")),
+        "learning": LEARNING,
         "anchor": ("CNN (fast AT)", "CNN (fast AT, 30 epochs)"),
     }[family]
 
@@ -203,7 +207,9 @@ def networks_of(name: str) -> tuple[str, ...]:
 def seeds_of(here: Profile, variant: str) -> tuple[int, ...]:
     """The seeds that a setting at its scale trains of a variant by default: all of the profile's for the networks of Table 1 that a
     headline claim names; three for Table 1's others, Table 2, Caltech-101 and the known answer, which can decide; one for what
-    describes (other readings, the text's variants, other CNNs, stand-ins)."""
+    describes (other readings, the text's variants, other CNNs, stand-ins), none for what a scale leaves out."""
+    if variant not in MEDIUM.get(here.setting, ()) if here.name == "medium" else (here.name, here.setting) == ("laptop", "learning"):
+        return ()
     rows = {row.variants[0] for row in TABLE1}
     if here.setting == "table1":
         return here.seeds if variant in HEADLINE else here.seeds[:3] if variant in rows else here.seeds[:1]
@@ -216,8 +222,8 @@ def seeds_of(here: Profile, variant: str) -> tuple[int, ...]:
 # What the command line and notebooks call a part of the plan -> its settings.
 TABLES = {
     "table1": ("table1",), "table2": ("table2",), "table3": tuple(f"transfer-{b}" for b in BACKBONES),
-    "table4": tuple(f"svhn-{b}" for b in BACKBONES), "caltech": ("caltech101", "caltech256"), "text": ("beyond", "families"),
-    "known-answer": ("anchor",),
+    "table4": tuple(f"svhn-{b}" for b in BACKBONES), "caltech": ("caltech101", "caltech256"),
+    "text": ("beyond", "families", "learning"), "known-answer": ("anchor",),
 }  # fmt: skip
 
 

@@ -75,6 +75,7 @@ QUICK = Radius(10, ((0.9, 5),), 1)
 SMOKE_SCALE = Scale(30, 10, 10, 20, 30, steps=10, restarts=1, queries=50, iterations=5, study=50, radius=QUICK, few=10,
                     carlini=(("max_iter", 2),))  # fmt: skip
 LAPTOP_SCALE = Scale(100, 50, 20, 100, 100, study=500, few=20)
+MEDIUM_SCALE = Scale(100, 50, 20, 50, 50, study=200, few=20)
 SHORT_SCALE = Scale(1000, 100, 50, 200, 200, few=100)
 PAPER_SCALE = Scale(10_000, 1000, 1000, 1000, 500, study=10_000, few=500)
 

@@ -13,7 +13,7 @@ import torch
 from fpdlib.errors import FPDError, choose
 from fpdlib.paper import FPD
 from fpdlib.paper.changes import CHANGES, changed
-from fpdlib.paper.experiments import Profile
+from fpdlib.paper.profiles import Profile
 from fpdlib.report import publish
 from fpdlib.results.inputs import device_of
 from fpdlib.runtime import processors

@@ -12,7 +12,7 @@ import pandas as pd
 
 from fpdlib.errors import NotComputed
 from fpdlib.paper import published
-from fpdlib.paper.experiments import Profile
+from fpdlib.paper.profiles import Profile
 from fpdlib.report.measures import clean, measurement
 from fpdlib.results.evidence import Evidence
 

@@ -16,8 +16,10 @@ from scipy import stats
 from fpdlib import evaluation, network, statistics, training
 from fpdlib.errors import NotComputed
 from fpdlib.paper import Paper, published, theorem
-from fpdlib.paper.experiments import FAMILIES, Profile, explored
+from fpdlib.paper.experiments import explored
+from fpdlib.paper.profiles import Profile
 from fpdlib.paper.suites import UNBOUNDED
+from fpdlib.paper.variants import FAMILIES
 from fpdlib.report.measures import by_seed, clean_by_seed, combine, compare, fails, gap, masked, seeds_of, versus, worst_of
 from fpdlib.results.evidence import Evidence
 

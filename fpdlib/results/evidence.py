@@ -16,7 +16,7 @@ from fpdlib.errors import FPDError, NotComputed, choose
 from fpdlib.evaluation.outcomes import Rate
 from fpdlib.evaluation.studies import Found
 from fpdlib.paper import FPD, Paper
-from fpdlib.paper.experiments import Profile
+from fpdlib.paper.profiles import Profile
 from fpdlib.results.inputs import Inputs, device_of
 from fpdlib.results.plan import plan
 from fpdlib.results.store import Store

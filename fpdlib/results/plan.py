@@ -15,7 +15,7 @@ import pandas as pd
 
 from fpdlib.errors import FPDError, choose
 from fpdlib.paper import FPD, Paper
-from fpdlib.paper.experiments import Profile
+from fpdlib.paper.profiles import Profile
 from fpdlib.results.store import Store
 from fpdlib.results.values import MEANS, Crafted, Network, Outcome, Result, Study, closure, named_network
 
@@ -75,7 +75,8 @@ class Maker:
         for seed in self.profile.seeds if asked is None else asked:
             for setting in self.paper.settings:
                 here = self.setting(setting)
-                names = [name for name in self.paper.networks(setting) if asked is not None or seed in self.paper.seeds(here, name)]
+                of_each = {name: self.paper.seeds(here, name) for name in self.paper.networks(setting)}
+                names = [name for name, seeds in of_each.items() if (seed in seeds if asked is None else seeds)]
                 for name in names:
                     numbers = [("clean", "", "", self.network(setting, name, seed))]
                     first = (asked or self.profile.seeds)[0]
@@ -87,7 +88,7 @@ class Maker:
                         of.setdefault((setting, name), []).append((*number, seed))
                         lines += [(tables[setting], row, setting, name, *number, seed) for row in self.paper.rows(setting, name)]
                 for spec, name, others in self.paper.studies(here):
-                    if asked is None and seed != self.profile.seeds[0]:  # a study describes one network
+                    if name not in names or (asked is None and seed != self.profile.seeds[0]):  # a study describes one network
                         continue
                     study = Study(self.network(setting, name, seed), spec,
                                   tuple(self.network(setting, other, seed) for other in others))  # fmt: skip
@@ -96,7 +97,7 @@ class Maker:
         for _, claim in self.paper.claims().iterrows():
             settings, names, study = self.paper.read(claim)
             for setting, name in itertools.product(settings, names):
-                for column, *rest in of[setting, name]:
+                for column, *rest in of.get((setting, name), ()):
                     if column == study if study else not isinstance(rest[2], Study):
                         lines.append(("claims", claim["id"], setting, name, column, *rest))
         frame = pd.DataFrame(lines, columns=["table", "row", "setting", "network", "column", "protocol", "attack", "result", "seed"])

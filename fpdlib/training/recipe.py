@@ -29,6 +29,7 @@ class Recipe:
         comparison). patience: epochs without improvement before stopping.
     adversary: adversarial training instead of Algorithm 1's steps (Sec. 4.2); begin: the network whose weights it starts
         from ('' from scratch); the epoch is then chosen on held-out accuracy under that adversary.
+    parts: of an epoch; after each the log has a line and held-out images are measured (a deep network learns within one epoch).
     schedule: 'plateau' (x0.1 after `plateau` epochs without a better loss), 'one-cycle' (10 % warm-up, cosine to zero)
         'cyclic' (linear up over 40 %, linear down to zero) or 'constant'. precision: 'float32' or 'bfloat16' (autocast).
     """
@@ -57,6 +58,7 @@ class Recipe:
     adversary: Adversary | None = None
     begin: str = ""
     threshold_share: float | None = field(default=None, metadata={"before": None})
+    parts: int = field(default=1, metadata={"before": 1})
     version: ClassVar[int] = 1  # of what a step and the choice of the epoch compute (see `keys`)
 
     def __post_init__(self):
@@ -66,7 +68,7 @@ class Recipe:
         choose("schedule", self.schedule, ("plateau", "one-cycle", "cyclic", "constant"))
         choose("selection", self.selection, ("held-out", "test"))
         choose("precision", self.precision, ("float32", "bfloat16"))
-        for name in ("lr", "batch_size", "epochs", "clip", "patience"):
+        for name in ("lr", "batch_size", "epochs", "clip", "patience", "parts"):
             if not getattr(self, name) > 0:
                 raise FPDError(f"recipe {self.name!r}: {name} is {getattr(self, name)!r}; accepted: a number above 0.")
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fpdlib.data.images import Images, Splits, augment
-from fpdlib.errors import BudgetExhausted
+from fpdlib.errors import BudgetExhausted, FPDError
 from fpdlib.network.fpd import FPD
 from fpdlib.runtime import Budget, between_steps, generator
 from fpdlib.training.adversarial import Adversary, craft
@@ -46,17 +46,21 @@ class Run:
             images = images.subset(torch.arange(min(recipe.images, len(images)), device=images.labels.device))
         self.images, self.device = images, images.labels.device
         self.selection = splits.test if recipe.selection == "test" else splits.held_out
+        if len(images) < recipe.batch_size * recipe.parts and recipe.parts > 1:
+            raise FPDError(f"parts is {recipe.parts}; accepted: up to {len(images) // recipe.batch_size or 1}, a batch of "
+                           f"{recipe.batch_size} each of {len(images)} images.")  # fmt: skip
         model.to(self.device, memory_format=torch.channels_last).train()
         if recipe.threshold_share is not None:  # before anything is loaded: the same when the run continues
             recipe = replace(recipe, threshold=recipe.threshold_share * first_error(model, images, recipe.batch_size))
         self.recipe = recipe
         self.optimizer = OPTIMIZERS[recipe.optimizer](model.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
-        self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimizer, factor=0.1, patience=recipe.plateau)
+        self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimizer, factor=0.1, patience=recipe.plateau * recipe.parts)
         self.now = {"epoch": 0, "step": 0, "latched": False, "best": -1.0, "best_epoch": -1, "log": [], "seconds": 0.0}
         self.sums, self.best = torch.zeros(len(SUMS), dtype=torch.float64, device=self.device), {}
         if state is not None and state.exists():
             self.now, self.sums, self.best = load_state(state, model, self.optimizer, self.plateau, self.device)
-        self.steps = max(len(images) // recipe.batch_size, 1)
+        self.steps = max(len(images) // recipe.batch_size // recipe.parts, 1)  # of a part
+        self.lines = recipe.epochs * recipe.parts
         self.started, self.before = time.monotonic(), self.now["seconds"]
         self.saved = self.started
 
@@ -64,6 +68,17 @@ class Run:
     def done(self) -> int:
         """Steps so far."""
         return self.now["epoch"] * self.steps + self.now["step"]
+
+    @property
+    def going_on(self) -> bool:
+        stale = self.now["epoch"] - 1 - self.now["best_epoch"]
+        return self.now["epoch"] < self.lines and stale < self.recipe.patience * self.recipe.parts
+
+    def order(self) -> Tensor:
+        """The images of the part that is being trained, each of an epoch once."""
+        epoch, part = divmod(self.now["epoch"], self.recipe.parts)
+        order = torch.randperm(len(self.images), generator=generator("cpu", self.seed, epoch))
+        return order[part * self.steps * self.recipe.batch_size :].to(self.device)
 
     def clock(self) -> None:
         self.now["seconds"] = self.before + time.monotonic() - self.started
@@ -75,8 +90,8 @@ class Run:
             save_state(self.state, self.model, self.optimizer, self.plateau, self.now, self.sums, self.best)
 
     def step(self, order: Tensor) -> None:
-        """One step of the epoch whose images come in this order."""
-        recipe, now, progress = self.recipe, self.now, self.done / (self.recipe.epochs * self.steps)
+        """One step of the part whose images come in this order."""
+        recipe, now, progress = self.recipe, self.now, self.done / (self.lines * self.steps)
         if recipe.schedule in CYCLES:
             set_lr(self.optimizer, recipe.lr * CYCLES[recipe.schedule](progress))
         draws = generator(self.device, self.seed, now["epoch"], now["step"])
@@ -87,7 +102,7 @@ class Run:
             x = augment(x, draws)
         x = x.contiguous(memory_format=torch.channels_last)
         noise = (torch.rand(x.shape, generator=draws, device=self.device) * 2 - 1) * recipe.noise  # lines 3-5
-        if recipe.adversary is not None and now["epoch"] >= recipe.adversary.delay:
+        if recipe.adversary is not None and now["epoch"] >= recipe.adversary.delay * recipe.parts:
             result = harden(self.model, self.optimizer, recipe, x, y, noise, draws, strength(recipe, progress))
         else:
             result = step(self.model, self.optimizer, recipe, x, y, noise, now["latched"])
@@ -127,18 +142,17 @@ class Run:
 def train(
     model: FPD, recipe: Recipe, splits: Splits, seed: int, state: Path | None = None, budget: Budget | None = None, label: str = ""
 ) -> list[dict]:
-    """Train `model` in place and leave the best epoch's weights in it; returns the log, one row (`LOG`) an epoch.
+    """Train `model` in place and leave the best epoch's weights in it; returns the log, one row (`LOG`) an epoch or part of one,
+    numbered from 0 in its column `epoch`.
 
     splits: on the model's device. state: file that holds the run's state; if it exists, the run continues from it.
     Raises FPDError on a non-finite loss or an unusable state file, BudgetExhausted or KeyboardInterrupt after saving.
     """
     budget, run = budget or Budget(), Run(model, recipe, splits, seed, state)
-    bar = tqdm(
-        total=recipe.epochs * run.steps, initial=run.done, desc=f"train {label}", mininterval=2, leave=False, disable=not label
-    )
+    bar = tqdm(total=run.lines * run.steps, initial=run.done, desc=f"train {label}", mininterval=2, leave=False, disable=not label)
     with between_steps() as stop, torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []), bar:
-        while run.now["epoch"] < recipe.epochs and run.now["epoch"] - 1 - run.now["best_epoch"] < recipe.patience:
-            order = torch.randperm(len(run.images), generator=generator("cpu", seed, run.now["epoch"])).to(run.device)
+        while run.going_on:
+            order = run.order()
             while run.now["step"] < run.steps:
                 run.step(order)
                 bar.update()
