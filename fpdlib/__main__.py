@@ -121,7 +121,7 @@ def work(arguments: argparse.Namespace) -> None:
 
 
 def plan(arguments: argparse.Namespace) -> None:
-    from fpdlib.results.plan import summary
+    from fpdlib.results.hours import summary
     from fpdlib.results.worker import store_of
 
     rows = selected(arguments)

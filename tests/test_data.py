@@ -35,7 +35,7 @@ def test_the_sample_is_part_of_mnist(sample):
     if not (project_folder("data", "FPD_DATA") / "MNIST" / "raw").exists():
         pytest.skip("full MNIST is not in the data folder")
     whole = data.load("mnist", 32)
-    assert len(whole.test) == 10_000 and len(whole.train) + len(whole.held_out) == 60_000
+    assert len(whole.test) == 10_000 and len(whole.train) + len(whole.held_out) == datasets.DATASETS["mnist"].train == 60_000
     index = json.loads((datasets.SAMPLES / "mnist" / "manifest.json").read_text())["indices"]["test"]
     assert torch.equal(whole.test.native[index], sample.test.native)
     assert torch.equal(whole.test.labels[index], sample.test.labels)

@@ -48,7 +48,7 @@ def test_the_real_checksums_are_torchvisions():
 def test_the_papers_ten_thousand_are_the_first(svhn, monkeypatch):
     assert "an assumption" in DATASETS["svhn-10000"].description
     reader = datasets.partial(datasets._read_svhn, test_images=5)
-    monkeypatch.setitem(DATASETS, "svhn-10000", datasets.Dataset("", reader, 10, 2))
+    monkeypatch.setitem(DATASETS, "svhn-10000", datasets.Dataset("", reader, 10, 8, 2))
     few, all_ = data.load("svhn-10000", 32, root=svhn), data.load("svhn", 32, root=svhn)
     assert len(few.test) == 5 and torch.equal(few.test.native, all_.test.native[:5])
 
@@ -81,7 +81,7 @@ def test_caltech_is_split_per_folder_in_file_order(tmp_path, monkeypatch):
     counts = [12, 31, 20]
     photographs(tmp_path / "caltech101" / "101_ObjectCategories", counts)
     reader = datasets.partial(datasets._read_photographs, folder="caltech101/101_ObjectCategories", classes=3, parts=(0.9, 0.1))
-    monkeypatch.setitem(DATASETS, "caltech101", datasets.Dataset("", reader, 3, 3))
+    monkeypatch.setitem(DATASETS, "caltech101", datasets.Dataset("", reader, 3, 6, 3))
     splits = data.load("caltech101", 16, root=tmp_path)
     assert splits.test.labels.bincount().tolist() == [1, 3, 2] and len(splits.train) + len(splits.held_out) == 10 + 27 + 18
     assert splits.test.pixels.shape[1:] == (3, 16, 16)
@@ -96,6 +96,7 @@ def test_the_papers_866_images_come_from_102_folders():
         pytest.skip("Caltech-101 is not in the data folder")
     counts = {p.name: len(list(p.glob("*.jpg"))) for p in path.iterdir() if p.is_dir()}
     assert len(counts) == 102 and sum(int(0.1 * n) for n in counts.values()) == 866
+    assert sum(int(0.9 * n) for n in counts.values()) == DATASETS["caltech101"].train
     assert sum(int(0.1 * n) for name, n in counts.items() if name != "BACKGROUND_Google") == 820
 
 
@@ -133,6 +134,7 @@ def test_decoded_photographs_are_kept_and_a_damaged_copy_is_made_again(tmp_path,
 @pytest.mark.parametrize(("name", "train", "test"), [("svhn-stand-in", 4000, 1000), ("caltech101-sample", 400, 100)])
 def test_stand_ins_are_bundled_marked_and_balanced_enough(name, train, test):
     splits = data.load(name, 32, root="/nowhere")
+    assert (DATASETS[name].train, DATASETS[name].test) == (train, test)
     assert (len(splits.train) + len(splits.held_out), len(splits.test)) == (train, test)
     assert splits.test.labels.bincount(minlength=10).min() >= test // 15
     assert DATASETS[name].stand_in and "stand-in" in DATASETS[name].description

@@ -17,10 +17,12 @@ from fpdlib.errors import FPDError, NotComputed
 from fpdlib.files import sha256
 from fpdlib.paper.settings import SETTINGS
 from fpdlib.report.reproduced import reproduced, spoken
-from fpdlib.results import worker
+from fpdlib.results import hours, worker
 from fpdlib.results.committed import SUMS, Committed, export, keep_checkpoints, of_others
-from fpdlib.results.plan import costs, missing, results, summary
+from fpdlib.results.hours import costs, summary
+from fpdlib.results.plan import missing, results
 from fpdlib.results.store import Store
+from fpdlib.results.values import Network
 
 ROOT = Path(__file__).parent.parent
 LAPTOP = ROOT / "results" / "laptop" / "evidence"
@@ -100,6 +102,23 @@ def test_costs_come_from_committed_results(tmp_path):
     assert f"{len(todo)} results missing" in words
 
 
+def test_a_scale_without_evidence_is_estimated_by_what_it_computes(tmp_path, monkeypatch):
+    """From laptop's speed and passes: within a factor of three of what the same results took there."""
+    rows = fpdlib.plan("table1", profile="laptop", seeds=[0])
+    store = worker.store_of(rows, str(tmp_path))
+    spent, measured = costs(rows, store)
+    known = {line.key: line.result for line in rows.itertuples() if line.key in measured and line.network in ("F", "ReLU")}
+    trained = [key for key, result in known.items() if isinstance(result, Network)]
+    radii = [key for key in known if known[key].what == "radius"]
+    for key in trained + radii:
+        assert 1 / 3 < hours.counted(known[key], store.committed.folder) / spent[key] < 3, key
+    assert len(trained) == 2 and radii
+    whole = fpdlib.plan("table1", profile="medium")  # nothing of it is committed: not a few minutes
+    medium = worker.store_of(whole, str(tmp_path))
+    deep = next(result for result in whole["result"] if result.network.name == "ReLU" and isinstance(result, Network))
+    assert hours.counted(deep, medium.committed.folder) > 600
+
+
 @pytest.fixture
 def exported(few, tmp_path, monkeypatch):
     """A tiny X with all of Table 1's attacks and a study, exported; the store is `store`, the results folder `results`."""
@@ -126,7 +145,9 @@ def test_what_is_exported_is_read_back(exported, tmp_path):
     studied = [evidence.study("ReLU", "smoothness")["study"] for evidence in (own, clone)]
     pd.testing.assert_frame_equal(*studied)
     assert np.isfinite(studied[0]["turn"]).all()
-    with pytest.raises(FPDError, match=r"network is 'F'; accepted: 'X'"):
+    with pytest.raises(FPDError, match=r"network is 'G'; accepted: 'X'"):
+        clone.outcome("G", "radius", 0)
+    with pytest.raises(NotComputed, match="table1: F is not in the plan, which has X"):
         clone.outcome("F", "radius", 0)
     with pytest.raises(FPDError, match="the plan has no 'fgsm' of X seed 0 in table1"):
         clone.outcome("X", "fgsm", 0)

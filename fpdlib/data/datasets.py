@@ -52,6 +52,7 @@ class Dataset:
     description: str
     read: Callable
     classes: int
+    train: int  # training images, those held out included; Caltech-256's to the nearest hundred
     test: int  # test images
     stand_in: bool = False
     version: int = 1
@@ -211,23 +212,24 @@ CALTECH101 = partial(_read_photographs, folder="caltech101/101_ObjectCategories"
 CALTECH256 = partial(_read_photographs, folder="caltech256/256_ObjectCategories", classes=257, parts=(0.95, 0.05))
 
 DATASETS = {
-    "mnist": Dataset("all 60,000 training and 10,000 test images of MNIST, from the data folder", _read_mnist, 10, 10_000),
+    "mnist": Dataset("all 60,000 training and 10,000 test images of MNIST, from the data folder", _read_mnist, 10, 60_000, 10_000),
     "mnist-sample": Dataset("the bundled sample of MNIST: 10,000 training and 2,000 test images, balanced", _read_sample, 10,
-                            2_000),
-    "svhn": Dataset("SVHN, 73,257 training and all 26,032 test images", _read_svhn, 10, 26_032),
+                            10_000, 2_000),
+    "svhn": Dataset("SVHN, 73,257 training and all 26,032 test images", _read_svhn, 10, 73_257, 26_032),
     "svhn-10000": Dataset(
         "SVHN with the first 10,000 test images: our reading of the paper's 10,000, an assumption",
-        partial(_read_svhn, test_images=10_000), 10, 10_000,
+        partial(_read_svhn, test_images=10_000), 10, 73_257, 10_000,
     ),
     "svhn-stand-in": Dataset(
         "stand-in for SVHN: MNIST digits on coloured textures, 4,000 training and 1,000 test images, bundled",
-        partial(_read_svhn, kind=StandIn), 10, 1_000, stand_in=True,
+        partial(_read_svhn, kind=StandIn), 10, 4_000, 1_000, stand_in=True,
     ),
-    "caltech101": Dataset("Caltech-101, 102 folders, each in file order 90 % training, 10 % test (866)", CALTECH101, 102, 866),
-    "caltech101-random": Dataset("Caltech-101, split per folder at random (seed 0)", partial(CALTECH101, seed=0), 102, 866),
+    "caltech101": Dataset("Caltech-101, 102 folders, each in file order 90 % training, 10 % test (866)", CALTECH101, 102, 8_186, 866),
+    "caltech101-random": Dataset("Caltech-101, split per folder at random (seed 0)", partial(CALTECH101, seed=0), 102, 8_186, 866),
     "caltech101-sample": Dataset(
         "stand-in for Caltech-101: ten of its folders, 50 images each, at 96 pixels, bundled",
-        partial(_read_photographs, folder="caltech101-sample", classes=10, parts=(0.8, 0.2)), 10, 100, stand_in=True,
+        partial(_read_photographs, folder="caltech101-sample", classes=10, parts=(0.8, 0.2)), 10, 400, 100, stand_in=True,
     ),
-    "caltech256": Dataset("Caltech-256, 257 folders, each in file order 95 % training, 5 % test (1,422)", CALTECH256, 257, 1_422),
+    "caltech256": Dataset("Caltech-256, 257 folders, each in file order 95 % training, 5 % test (1,422)", CALTECH256, 257,
+                          28_900, 1_422),
 }  # fmt: skip

@@ -66,6 +66,8 @@ class Evidence:
     def result(self, name: str, what: str, seed: int) -> Result:
         """what: an attack, a study, or '' for the trained network."""
         found = self._results.get((name, what, seed))
+        if found is None and name not in self.names and name in self.paper.variants:
+            raise NotComputed(f"{self.setting}: {name} is not in the plan, which has {', '.join(self.names) or 'nothing'}.")
         if found is None:
             choose("network", name, self.names)
             raise FPDError(f"the plan has no {what or 'network'!r} of {name} seed {seed} in {self.setting}; ask for it in the plan.")

@@ -10,7 +10,6 @@ import functools
 import itertools
 from collections.abc import Iterable
 
-import numpy as np
 import pandas as pd
 
 from fpdlib.errors import FPDError, choose
@@ -20,7 +19,6 @@ from fpdlib.results.store import Store
 from fpdlib.results.values import MEANS, Crafted, Network, Outcome, Result, Study, closure, named_network
 
 COLUMNS = ["table", "row", "column", "protocol", "setting", "network", "attack", "seed", "kind", "key", "experiment", "result"]
-COSTS = {"networks": 4.0, "crafted": 2.0, "outcomes": 1.0, "studies": 3.0}  # seconds in smoke; for profiles without evidence
 
 
 def plan(*what: str, profile: str | Profile = "smoke", seeds: Iterable[int] | None = None, paper: Paper = FPD) -> pd.DataFrame:
@@ -122,43 +120,3 @@ def missing(known: dict[str, Result], asked: set[str], store: Store) -> list[Res
             wanted |= {need.key for need in known[key].needs}
             absent.add(key)
     return sorted((r for key, r in known.items() if key in absent), key=lambda r: not isinstance(r, MEANS))
-
-
-def costs(rows: pd.DataFrame, store: Store) -> tuple[dict[str, float], set[str]]:
-    """Seconds on one processor by key: as evidence has them, else as another seed, network or attack took, else as its kind does;
-    and the keys whose own seconds are known."""
-    everything = results(rows)
-    first = rows.drop_duplicates("key").set_index("key")[["setting", "attack"]].to_dict("index")
-    known: dict[tuple, list[float]] = {}
-    spent, measured = {}, set()
-
-    def alike(result: Result) -> tuple[tuple, ...]:
-        setting, what = first.get(result.key, {"setting": ""})["setting"], result.what
-        return (setting, result.network.name, what), (setting, what), (what,), (result.kind,)
-
-    for key, result in everything.items():
-        if store.committed.has(key):
-            spent[key] = store.committed.entry(key)["meta"]["seconds"]
-            measured.add(key)
-            for group in alike(result):
-                known.setdefault(group, []).append(spent[key])
-    for key, result in everything.items():
-        if key not in spent:
-            spent[key] = next((float(np.median(known[group])) for group in alike(result) if group in known), COSTS[result.kind])
-    return spent, measured
-
-
-def summary(rows: pd.DataFrame, store: Store) -> tuple[pd.DataFrame, str]:
-    """How much of each setting is there, is being computed, has failed, and what the rest costs, a line a setting; and the whole in one sentence."""
-    spent, measured = costs(rows, store)
-    todo = {result.key for result in missing(results(rows), set(rows["key"]), store)}
-    failed = {path.stem for path in (store.root / "failed").glob("*.txt")}
-    once = rows.drop_duplicates("key")
-    frame = pd.DataFrame({
-        "table": once["table"], "setting": once["setting"], "results": 1, "there": ~once["key"].isin(todo),
-        "running": [key in todo and store.busy(key) for key in once["key"]], "failed": once["key"].isin(failed & todo),
-        "minutes left": [spent[key] / 60 * (key in todo) for key in once["key"]],
-    }).groupby(["table", "setting"], sort=False).sum().round(1)  # fmt: skip
-    total, own = sum(spent[key] for key in todo), sum(spent[key] for key in todo & measured)
-    share = f"{100 * own / total:.0f} % of it as these very results took, the rest estimated from alike ones" if total else "-"
-    return frame, f"{len(todo)} results missing: {total / 3600:.1f} hours on one processor ({share})."

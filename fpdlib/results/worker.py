@@ -25,8 +25,9 @@ from tqdm import tqdm
 from fpdlib.errors import BudgetExhausted, Busy, FPDError
 from fpdlib.files import project_folder, replace_file
 from fpdlib.results.committed import Committed
+from fpdlib.results.hours import costs
 from fpdlib.results.inputs import Inputs, device_of
-from fpdlib.results.plan import costs, missing, results
+from fpdlib.results.plan import missing, results
 from fpdlib.results.provenance import code_version, provenance
 from fpdlib.results.store import Store
 from fpdlib.results.values import MEANS, Result, label

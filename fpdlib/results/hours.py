@@ -1,0 +1,97 @@
+"""How long a plan takes on one processor: as these very results took, as alike ones did, or by what they compute."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fpdlib import network, training
+from fpdlib.data.datasets import DATASETS
+from fpdlib.data.images import HELD_OUT
+from fpdlib.paper import FPD
+from fpdlib.results.committed import Committed
+from fpdlib.results.plan import missing, plan, results
+from fpdlib.results.store import Store
+from fpdlib.results.values import Network, Outcome, Result
+
+COSTS = {"networks": 4.0, "crafted": 2.0, "outcomes": 1.0, "studies": 3.0}  # seconds in smoke, and where nothing better is known
+REFERENCE = "laptop"  # whose evidence says how fast a processor is, and how many passes an attack takes
+
+
+def costs(rows: pd.DataFrame, store: Store) -> tuple[dict[str, float], set[str]]:
+    """Seconds on one processor by key: as evidence has them, else as another seed, network or attack took, else by passes and
+    multiply-accumulates; and the keys whose own seconds are known."""
+    everything = results(rows)
+    first = rows.drop_duplicates("key").set_index("key")[["setting", "attack"]].to_dict("index")
+    known: dict[tuple, list[float]] = {}
+    spent, measured = {}, set()
+
+    def alike(result: Result) -> tuple[tuple, ...]:
+        setting, what = first.get(result.key, {"setting": ""})["setting"], result.what
+        near = (setting, result.network.name, what), (setting, what)
+        return near if isinstance(result, Network | Outcome) else (*near, (what,), (result.kind,))
+
+    for key, result in everything.items():
+        if store.committed.has(key):
+            spent[key] = store.committed.entry(key)["meta"]["seconds"]
+            measured.add(key)
+            for group in alike(result):
+                known.setdefault(group, []).append(spent[key])
+    for key, result in everything.items():
+        if key not in spent:
+            found = next((float(np.median(known[group])) for group in alike(result) if group in known), None)
+            spent[key] = counted(result, store.committed.folder) if found is None else found
+    return spent, measured
+
+
+def counted(result: Result, evidence: Path) -> float:
+    """Seconds of a training or an attack by its multiply-accumulates. evidence: the folder of its own profile's."""
+    rate, passes = reference(evidence.parent.parent / REFERENCE / "evidence") if evidence.parent.name != "smoke" else (0.0, {})
+    if not rate or not isinstance(result, Network | Outcome):
+        return COSTS[result.kind]
+    macs = network.cost(result.network.spec)
+    if isinstance(result, Network):
+        images = min(result.recipe.images or np.inf, DATASETS[result.dataset].train * (1 - HELD_OUT))
+        return images * result.recipe.epochs * training.training_macs(result.recipe, macs) / rate
+    forward, backward = passes.get(result.what, (0, 0))
+    return max(result.attack.images * (forward * macs["forward_macs"] + backward * macs["pixel_macs"]) / rate, COSTS[result.kind])
+
+
+@functools.cache
+def reference(folder: Path) -> tuple[float, dict[str, tuple[float, float]]]:
+    """Of the reference's evidence in a folder: multiply-accumulates a second in training, and the forward and backward passes that
+    each attack takes an image (medians); (0, {}) if there is none."""
+    committed, rates, passes = Committed(folder), [], {}
+    for result in results(plan("table1", profile=REFERENCE, seeds=[0], paper=FPD)).values():
+        if isinstance(result, Network) and result.name in ("F", "ReLU") and committed.has(result.key):
+            images = DATASETS[result.dataset].train * (1 - HELD_OUT) * result.recipe.epochs
+            macs = training.training_macs(result.recipe, network.cost(result.spec))
+            rates.append(images * macs / committed.entry(result.key)["meta"]["seconds"])
+    for line in committed.results.values():
+        meta = json.loads(line["meta"])
+        if line["kind"] == "outcomes" and "forwards" in meta["counts"]:
+            attack = meta["spec"]["attack"]
+            each = meta["counts"]["forwards"] / attack["images"], meta["counts"]["backwards"] / attack["images"]
+            passes.setdefault(attack["name"], []).append(each)
+    return float(np.median(rates)) if rates else 0.0, {name: tuple(np.median(counts, axis=0)) for name, counts in passes.items()}
+
+
+def summary(rows: pd.DataFrame, store: Store) -> tuple[pd.DataFrame, str]:
+    """How much of each setting is there, is being computed, has failed, and what the rest costs, a line a setting; and the whole in
+    one sentence."""
+    spent, measured = costs(rows, store)
+    todo = {result.key for result in missing(results(rows), set(rows["key"]), store)}
+    failed = {path.stem for path in (store.root / "failed").glob("*.txt")}
+    once = rows.drop_duplicates("key")
+    frame = pd.DataFrame({
+        "table": once["table"], "setting": once["setting"], "results": 1, "there": ~once["key"].isin(todo),
+        "running": [key in todo and store.busy(key) for key in once["key"]], "failed": once["key"].isin(failed & todo),
+        "minutes left": [spent[key] / 60 * (key in todo) for key in once["key"]],
+    }).groupby(["table", "setting"], sort=False).sum().round(1)  # fmt: skip
+    total, own = sum(spent[key] for key in todo), sum(spent[key] for key in todo & measured)
+    share = f"{100 * own / total:.0f} % of it as these very results took, the rest estimated from alike ones" if total else "-"
+    return frame, f"{len(todo)} results missing: {total / 3600:.1f} hours on one processor ({share})."
