@@ -168,6 +168,16 @@ def test_the_surrogate_learns_the_targets_answers_or_the_true_labels(sample):
     narrow, _ = evaluation.train_surrogate(Odd(), splits, replace(attack, surrogate_width=50, surrogate_epochs=1), 0)
     assert (oracle.layers[1].out_features, narrow.layers[1].out_features) == (200, 50)
     assert evaluation.agreement(oracle, Odd(), sample.test) > 0.6 > evaluation.agreement(true, Odd(), sample.test)
+    asked = []
+
+    class Counts(Odd):
+        def forward(self, x):
+            asked.append(len(x))
+            return super().forward(x)
+
+    evaluation.train_surrogate(Counts(), splits, replace(attack, surrogate_images=60, surrogate_epochs=1), 0)
+    evaluation.agreement(oracle, Counts(), sample.test, 40)
+    assert asked == [60, 40]  # answers are asked for no more images than it is trained on
     assert true_accuracy > 0.9 > 0.3 > oracle_accuracy
     assert sum(isinstance(m, nn.Linear) for m in oracle.modules()) == 3
 

@@ -35,7 +35,8 @@ class AttackSpec:
     surrogate: None (white-box), the labels on which a three-layer fully connected substitute is trained for this
     network (Sec. 4.1: 'oracle', the target's answers as in Papernot et al. 2017, or 'true'), or 'setting/network' for another
     trained network of the same profile (Table 3).
-    surrogate_epochs, surrogate_width: how long such a substitute is trained, and how wide it is.
+    surrogate_epochs, surrogate_width, surrogate_images: how long such a substitute is trained, how wide it is, and on how many of the
+    training images (None: all).
     space: 'network' perturbs the resized three-channel image (the paper), 'native' the dataset's own pixels.
     images: how many test images, of a fixed seeded order or, with order 'file', the first of the test set (Tables 2 to 4 were
     most likely measured on the first 100). batch_size: images attacked at once. overflow: what an output that is not a number
@@ -56,6 +57,7 @@ class AttackSpec:
     surrogate_width: int = 200
     overflow: str = "confirmed"
     iterates: str = field(default="returned", metadata={"before": "returned"})
+    surrogate_images: int | None = field(default=None, metadata={"before": None})
     version: ClassVar[int] = 1  # of how attacks are run and judged, whatever the method (see `keys`)
 
     def __post_init__(self):
@@ -71,9 +73,10 @@ class AttackSpec:
             raise FPDError(
                 f"attack {self.name!r}: eps is {self.eps!r}; accepted: ascending radii in pixel units, 0 to {top:g} for {self.norm}."
             )
-        for name in ("images", "batch_size", "surrogate_epochs", "surrogate_width"):
-            if getattr(self, name) < 1:
-                raise FPDError(f"attack {self.name!r}: {name} is {getattr(self, name)!r}; accepted: at least 1.")
+        for name in ("images", "batch_size", "surrogate_epochs", "surrogate_width", "surrogate_images"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise FPDError(f"attack {self.name!r}: {name} is {value!r}; accepted: at least 1.")
         if self.surrogate and self.space == "native":
             raise FPDError(f"attack {self.name!r}: a surrogate sees network inputs; use space='network'.")
 

@@ -176,7 +176,7 @@ def craft(model: FPD, splits: Splits, attack: AttackSpec, seed: int) -> tuple[Te
 def train_surrogate(model: FPD, splits: Splits, attack: AttackSpec, seed: int) -> tuple[Surrogate, float]:
     """The three-layer substitute of Sec. 4.1 for one target network, trained on the training images as the attack says: on the
     target's predictions ('oracle') or the true labels. Returns it with its test accuracy."""
-    images = splits.train
+    images, test = (first(part, attack.surrogate_images) for part in (splits.train, splits.test))
     device = images.labels.device
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -193,11 +193,17 @@ def train_surrogate(model: FPD, splits: Splits, attack: AttackSpec, seed: int) -
             loss.backward()
             optimizer.step()
     surrogate.eval().requires_grad_(False)
-    return surrogate, float((predict_all(surrogate, splits.test) == splits.test.labels).float().mean())
+    return surrogate, float((predict_all(surrogate, test) == test.labels).float().mean())
 
 
-def agreement(surrogate: nn.Module, model: nn.Module, test: Images) -> float:
-    """Share of the test images on which two networks give the same answer."""
+def first(images: Images, count: int | None) -> Images:
+    """The first so many images; None: all."""
+    return images if count is None else images.subset(torch.arange(min(count, len(images)), device=images.labels.device))
+
+
+def agreement(surrogate: nn.Module, model: nn.Module, test: Images, count: int | None = None) -> float:
+    """Share of the test images (of the first `count`) on which two networks give the same answer."""
+    test = first(test, count)
     return float((predict_all(surrogate, test) == predict_all(model, test)).float().mean())
 
 

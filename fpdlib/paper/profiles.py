@@ -65,6 +65,7 @@ SMALL = NetworkSpec(
 RESNET101 = NetworkSpec(backbone="resnet101", backbone_args=(("zero_init_last", False),), image_size=64)
 # ResNet-101's networks at 32 pixels: the step size at which O learns within 400 steps
 STEADY = {"schedule": "one-cycle", "lr": 2e-3, "batch_size": 50}
+TWENTY_STEPS = {"images": 500, "batch_size": 25}  # an epoch of smoke, where everything only has to run
 SHORT = {"schedule": "one-cycle", "lr": 4e-3, "batch_size": 50}
 
 # Adversarial training (Sec. 4.2) goes on from the trained network. Two processors cannot afford the paper's 100 steps of
@@ -79,10 +80,10 @@ PROFILES = {
     for profile in (
         Profile(
             "smoke", "continuous integration: every step runs, minutes, no number is worth reading",
-            "mnist-sample", SMALL, SHORT | {"epochs": 1, "images": 1000},
-            table1_suite(images=30, sound_images=20, batch_size=30, scale=SMOKE_SCALE, surrogate_epochs=1),
+            "mnist-sample", SMALL, SHORT | TWENTY_STEPS | {"epochs": 1},
+            table1_suite(images=10, sound_images=10, batch_size=10, scale=SMOKE_SCALE, surrogate_epochs=1, surrogate_images=500),
             SMOKE_SCALE, DiagnosisSpec(images=10, steps=10, restarts=2, draws=20, queries=50, planted=5, grid=9),
-            hardening=HARDENING | {"epochs": 1, "images": 1000},
+            hardening=HARDENING | TWENTY_STEPS | {"epochs": 1},
             adversaries={"fgsm": QUICK_FGSM, "pgd": replace(QUICK_PGD, steps=3)}, threads=1,
         ),
         Profile(

@@ -13,7 +13,7 @@ from fpdlib.evaluation import studies
 from fpdlib.network.reference import AnchorSpec
 from fpdlib.network.spec import NetworkSpec
 from fpdlib.paper.experiments import HEADLINE, TABLE1, explored, variants_of
-from fpdlib.paper.profiles import HARDENING, RESNET101, SHORT, SMALL, Profile, get_profile
+from fpdlib.paper.profiles import HARDENING, RESNET101, SHORT, SMALL, TWENTY_STEPS, Profile, get_profile
 from fpdlib.paper.suites import (
     BACKBONES,
     EPS_SVHN,
@@ -116,7 +116,7 @@ def earlier(here: Profile) -> Profile:
 
 def anchor(base: Profile) -> Profile:
     """Known answers: two small CNNs on 28 x 28 pixels."""
-    images = {"smoke": 20, "laptop": 1000}.get(base.name, 10_000)
+    images = {"smoke": 10, "laptop": 1000}.get(base.name, 10_000)
     known = AttackSpec("sound-linf", "sound", sound("linf", 0.3, base.scale), (0.3,), space="native", images=images,
                        batch_size=min(base.scale.batch, 250), iterates="any")  # fmt: skip
     published = AttackSpec("linf-pgd", "published", TABLE1_PGD, space="native", images=images, batch_size=100)
@@ -127,9 +127,9 @@ def anchor(base: Profile) -> Profile:
 def beyond(base: Profile, name: str) -> Profile:
     """What the text claims and no table shows: on F ('beyond'), and around ten other CNNs, some of them slow ('families')."""
     attacks = {key: base.attacks[key] for key in ("white-box", "current", "sound", "radius")}
-    few = {"smoke": 10, "laptop": 100} if name == "families" else {"smoke": 30}
+    few = {"laptop": 100} if name == "families" else {}
     attacks = {key: replace(spec, images=min(spec.images, few.get(base.name, spec.images))) for key, spec in attacks.items()}
-    short = {"smoke": {"images": 1000}, "laptop": {"epochs": 3}}.get(base.name, {}) if name == "families" else {}
+    short = {"smoke": TWENTY_STEPS, "laptop": {"epochs": 3}}.get(base.name, {}) if name == "families" else {}
     return replace(base, attacks=attacks, recipe=base.recipe | short)
 
 
@@ -171,7 +171,7 @@ def elsewhere(base: Profile, dataset: str, network: NetworkSpec, attacks: dict[s
 def recipes(profile: str, family: str) -> dict:
     """What a profile changes of Algorithm 1's recipe for SVHN and Caltech."""
     if profile == "smoke":
-        return SHORT | {"epochs": 1 if family == "svhn" else 2, "images": 1000}
+        return SHORT | TWENTY_STEPS | {"epochs": 1 if family == "svhn" else 2}
     if profile == "laptop":
         # 102 classes behind a tanh learn slowly, and larger steps diverge
         return SHORT | ({"epochs": 10} if family == "svhn" else {"epochs": 30, "lr": 1e-3})
@@ -182,7 +182,7 @@ def recipes(profile: str, family: str) -> dict:
 def hardening(profile: str) -> dict:
     """What a profile changes for adversarial training on SVHN and Caltech."""
     if profile in ("smoke", "laptop"):
-        return HARDENING | {"epochs": 1 if profile == "smoke" else 5} | ({"images": 1000} if profile == "smoke" else {})
+        return HARDENING | {"epochs": 1 if profile == "smoke" else 5} | (TWENTY_STEPS if profile == "smoke" else {})
     return {"epochs": 1, "lr": 1e-4} if profile == "paper-short" else {}
 
 

@@ -72,7 +72,7 @@ class Scale:
 
 
 QUICK = Radius(10, ((0.9, 5),), 1)
-SMOKE_SCALE = Scale(30, 10, 10, 20, 30, steps=10, restarts=1, queries=50, iterations=5, study=50, radius=QUICK, few=10,
+SMOKE_SCALE = Scale(10, 10, 10, 10, 10, steps=10, restarts=1, queries=50, iterations=5, study=50, radius=QUICK, few=10,
                     carlini=(("max_iter", 2),))  # fmt: skip
 LAPTOP_SCALE = Scale(100, 50, 20, 100, 100, study=500, few=20)
 MEDIUM_SCALE = Scale(100, 50, 20, 50, 50, study=200, few=20)
@@ -103,15 +103,15 @@ def sound(norm: str, eps: float, scale: Scale, made_for_fpd: bool = True) -> Cha
 TABLE1_PGD = PGD(stages=((40, 0.01, 0),))  # Sec. 4.1: eps 0.3, 40 steps of 0.01
 
 
-def table1_suite(images: int, sound_images: int, batch_size: int, scale: Scale, surrogate_epochs: int = 5) -> dict[str, AttackSpec]:
+def table1_suite(images: int, sound_images: int, batch_size: int, scale: Scale, **surrogate) -> dict[str, AttackSpec]:
     """Table 1's two columns in `published`, its white-box point in the other two protocols, and the radius of each image."""
     published = AttackSpec("white-box", "published", TABLE1_PGD, images=images, batch_size=batch_size)
     worst = replace(published, name="sound", protocol="sound", method=sound("linf", 0.3, scale), images=sound_images,
                     batch_size=min(batch_size, 100), iterates="any")  # fmt: skip
     return {
         "white-box": published,
-        "transfer-oracle": replace(published, name="transfer-oracle", surrogate="oracle", surrogate_epochs=surrogate_epochs),
-        "transfer-true": replace(published, name="transfer-true", surrogate="true", surrogate_epochs=surrogate_epochs),
+        "transfer-oracle": replace(published, name="transfer-oracle", surrogate="oracle", **surrogate),
+        "transfer-true": replace(published, name="transfer-true", surrogate="true", **surrogate),
         "current": replace(published, name="current", protocol="current"),
         "sound": worst,
         "radius": replace(worst, name="radius", method=scale.radius, eps=(1.0,)),

@@ -37,7 +37,8 @@ def costs(rows: pd.DataFrame, store: Store) -> tuple[dict[str, float], set[str]]
 
     for key, result in everything.items():
         if store.committed.has(key):
-            spent[key] = store.committed.entry(key)["meta"]["seconds"]
+            meta = store.committed.entry(key)["meta"]
+            spent[key] = max(meta["seconds"], meta.get("elapsed", 0.0))
             measured.add(key)
             for group in alike(result):
                 known.setdefault(group, []).append(spent[key])

@@ -75,11 +75,11 @@ class Inputs:
         """The substitute of an attack on a network (Sec. 4.1), and how well it fits."""
         # trained on true labels it does not depend on the target, so one serves every network
         of = network.key if attack.surrogate == "oracle" else (network.dataset, network.spec.image_size, network.seed)
-        which = (of, attack.surrogate, attack.surrogate_epochs, attack.surrogate_width)
+        which = (of, attack.surrogate, attack.surrogate_epochs, attack.surrogate_width, attack.surrogate_images)
         model, splits = self.model(network), self.splits(network)
         if which not in self._surrogates:
             made = evaluation.train_surrogate(model, splits, attack, network.seed)
             self._surrogates = {which: made} | {k: v for k, v in self._surrogates.items() if k[1] == "true"}
         surrogate, accuracy = self._surrogates[which]
-        agreement = evaluation.agreement(surrogate, model, splits.test)
+        agreement = evaluation.agreement(surrogate, model, splits.test, attack.surrogate_images)
         return surrogate, {"surrogate_accuracy": accuracy, "surrogate_agreement": agreement}

@@ -195,7 +195,8 @@ class Store:
                     temporary.mkdir(parents=True)
                     started = time.monotonic()
                     found = {"seconds": 0.0, **result.compute(temporary, inputs)}
-                    found["seconds"] = found["seconds"] or time.monotonic() - started
+                    elapsed = time.monotonic() - started  # of this run, substitutes and measuring included
+                    found |= {"seconds": found["seconds"] or elapsed, "elapsed": elapsed}
                     self._same_images(result, inputs.images_of)
                     meta = {"name": result.network.name, "seed": result.network.seed, "what": result.what,
                             "spec": plain(result.identity), "needs": inputs.used, "data": inputs.images_of, **found,
