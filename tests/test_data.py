@@ -27,6 +27,7 @@ def test_the_bundled_sample_is_balanced_and_large_enough(sample):
 def test_splits_are_disjoint_and_the_same_every_time(sample):
     again = data.load("mnist-sample", 32)
     assert torch.equal(again.held_out.native, sample.held_out.native)
+    assert repr(sample.test) == "Images(2000 of (1, 32, 32), (1, 28, 28) before resizing)"  # not two million pixels
     seen = {image.numpy().tobytes() for image in sample.train.native}
     assert not any(image.numpy().tobytes() in seen for image in sample.held_out.native)
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +27,8 @@ def test_the_example_computes_its_claims_and_their_verdicts(tmp_path):
     assert first.returncode == 0, first.stderr
     assert "| k-WTA is innocuous to training" in first.stdout and "3 seeds" in first.stdout
     second = subprocess.run(command, env=environment | {"FPD_COMPUTE": "0"}, capture_output=True, text=True, timeout=120)
-    assert "30 of 30 results are there" in second.stdout and second.stdout.splitlines()[-5:] == first.stdout.splitlines()[-5:]
+    assert "30 of 30 results are there" in second.stdout and second.stdout.splitlines()[-7:] == first.stdout.splitlines()[-7:]
+    assert "say nothing about k-WTA" in first.stdout
 
     rows = fpdlib.plan(profile="k-wta-quick", paper=kwta.KWTA)
     evidence = fpdlib.load(rows, str(tmp_path / "store"), paper=kwta.KWTA)
@@ -47,6 +49,10 @@ def test_a_paper_is_planned_alone():
     assert len(fpdlib.plan("robust", profile="k-wta", paper=kwta.KWTA)) == 2 * 3 * 5
     with pytest.raises(FPDError, match="profile is 'laptop'; accepted: 'k-wta', 'k-wta-quick'"):
         fpdlib.plan(profile="laptop", paper=kwta.KWTA)
+    few = replace(kwta.KWTA, claims=lambda: kwta.stated()[["id", "claim", "test", "better"]]).claims()
+    assert set(few["setting"]) == {"main"} and set(few["printed"]) == {""} == set(few["worse"])
+    with pytest.raises(FPDError, match="missing: test"):
+        replace(kwta.KWTA, claims=lambda: kwta.stated().drop(columns="test")).claims()
     with pytest.raises(FPDError, match="what is 'table1'"):
         fpdlib.plan("table1", profile="k-wta", paper=kwta.KWTA)
     assert FPD.plain("F") == "ReLU" and FPD.plain("O_PGD") == "" == FPD.plain("ReLU") and FPD.plain("RegNet F") == "RegNet O"

@@ -36,6 +36,9 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        return f"Images({len(self)} of {tuple(self.pixels.shape[1:])}, {tuple(self.native.shape[1:])} before resizing)"
+
     def batch(self, index: Tensor | slice) -> Tensor:
         """float32 (B, 3, H, W) in [0, 1]; grey images repeated over three channels (Sec. 4, P: 'repeat')."""
         return as_network_input(self.pixels[index])

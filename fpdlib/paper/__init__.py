@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
+from fpdlib.errors import FPDError
 from fpdlib.evaluation.studies import Study
 from fpdlib.paper import experiments, published, settings
 from fpdlib.paper.experiments import Headline
@@ -27,14 +28,23 @@ def as_named(claim: pd.Series) -> tuple[tuple[str, ...], tuple[str, ...], str]:
     return (claim["setting"],), tuple(name for name in (claim["better"], claim["worse"]) if name), ""
 
 
+def complete(claims: pd.DataFrame, setting: str) -> pd.DataFrame:
+    """A paper's claims with the columns that it leaves out."""
+    if lacking := [column for column in ("id", "claim", "test", "better") if column not in claims]:
+        raise FPDError(f"claims have the columns {', '.join(claims)}; missing: {', '.join(lacking)}.")
+    others = {"worse": "", "where": "", "place": "", "setting": setting, "printed": ""}
+    return claims.assign(**{column: value for column, value in others.items() if column not in claims})
+
+
 @dataclass(frozen=True)
 class Paper:
     """A defence as its paper has it: networks, experiments, what they are attacked with, and what is claimed.
 
     variants: networks by name, each with `spec(profile)` (a frozen value with `build()`) and `recipe(profile)`. profiles: scales by
     name, each with its data, radii and attacks; threads of a process belong to them. claims: gives a frame with the columns of
-    `published/claims.csv` (id, place, claim, test, better, worse, setting, where, printed); `report.claims.TESTS` has the tests, and
-    `printed` is the size that the paper states, in points, or ''.
+    `published/claims.csv`: id, claim, test and better, and where a test asks for it worse, where (attacks), place (in the paper),
+    setting (the first) and printed (the size that the paper states, in points). `report.claims.TESTS` has the tests. FPDError for a
+    frame that lacks one of the first four.
 
     The rest has defaults. settings: experiments by name. setting: (profile, setting) -> the experiment at that scale. networks:
     setting -> the variants that it compares (all). rows: (setting, variant) -> the printed rows that it stands for (its name).
@@ -61,6 +71,8 @@ class Paper:
     headlines: tuple[Headline, ...] = ()
 
     def __post_init__(self):
+        stated = self.claims
+        object.__setattr__(self, "claims", lambda: complete(stated(), self.settings[0]))
         if self.networks is None:
             object.__setattr__(self, "networks", lambda setting: tuple(self.variants))
         if self.tables is None:

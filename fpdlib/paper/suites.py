@@ -51,7 +51,7 @@ CURRENT: dict[str, Method] = PUBLISHED | {
 @dataclass(frozen=True)
 class Scale:
     """How many images and steps a profile affords: cheap attacks, ART's C&W-L2 and DeepFool, its C&W-Linf, sound (`few` in L2 and on
-    native pixels), studies. carlini: what smoke changes of the defaults of ART's C&W, where they only have to run."""
+    native pixels), studies. hurry: what smoke changes of the defaults of ART's C&W and DeepFool, where they only have to run."""
 
     cheap: int
     costly: int
@@ -65,15 +65,17 @@ class Scale:
     study: int = 1000
     radius: Radius = field(default_factory=Radius)
     few: int = 100
-    carlini: tuple[tuple[str, object], ...] = ()
+    hurry: tuple[tuple[str, object], ...] = ()
 
     def afford(self, method: Method) -> Method:
-        return replace(method, parameters=self.carlini) if isinstance(method, ART) and method.name.endswith("cw") else method
+        return (
+            replace(method, parameters=self.hurry) if isinstance(method, ART) and method.name.endswith(("cw", "deepfool")) else method
+        )
 
 
 QUICK = Radius(10, ((0.9, 5),), 1)
 SMOKE_SCALE = Scale(10, 10, 10, 10, 10, steps=10, restarts=1, queries=50, iterations=5, study=50, radius=QUICK, few=10,
-                    carlini=(("max_iter", 2),))  # fmt: skip
+                    hurry=(("max_iter", 2),))  # fmt: skip
 LAPTOP_SCALE = Scale(100, 50, 20, 100, 100, study=500, few=20)
 MEDIUM_SCALE = Scale(100, 50, 20, 50, 50, study=200, few=20)
 SHORT_SCALE = Scale(1000, 100, 50, 200, 200, few=100)

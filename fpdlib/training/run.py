@@ -45,7 +45,8 @@ class Run:
         if recipe.images is not None:
             images = images.subset(torch.arange(min(recipe.images, len(images)), device=images.labels.device))
         self.images, self.device = images, images.labels.device
-        self.selection = splits.test if recipe.selection == "test" else splits.held_out
+        chosen_on = splits.test if recipe.selection == "test" else splits.held_out
+        self.selection = chosen_on.subset(torch.arange(min(len(images), len(chosen_on)), device=images.labels.device))
         if len(images) < recipe.batch_size * recipe.parts and recipe.parts > 1:
             raise FPDError(f"parts is {recipe.parts}; accepted: up to {len(images) // recipe.batch_size or 1}, a batch of "
                            f"{recipe.batch_size} each of {len(images)} images.")  # fmt: skip
