@@ -4,6 +4,7 @@ import argparse
 import json
 import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -311,6 +312,10 @@ def test_the_command_judges_and_compares(command):
     status, said, _ = command("--model", "mine:Linear", "--model", "mine:Stairs", *common)
     assert status == 0 and "the first against the second" in said and "n = 20; of these two networks (the second flagged" in said
     assert "mine:Stairs on 20 images of grey.npz" in said
+    pages = re.findall(r"^(/.*judgement\.html)$", said, re.M)
+    assert len(pages) == 2
+    for page in pages:  # each has the comparison
+        assert "grey.npz against mine:Stairs on 20 images" in Path(page).read_text()
     both = ("--model", "mine:Linear", "--weights", "w.safetensors", "--model", "mine:Stairs", "--weights", "-")
     status, said, _ = command(*both, "--json", *common[:-1], "1/5")
     first, second = json.loads(said)

@@ -33,7 +33,8 @@ UNBOUNDED = "eps 1"  # where every image is within reach
 @dataclass
 class Judgement:
     """outcomes: per attack, a row an attacked image (see `evaluation.COLUMNS`). flags: what makes the numbers doubtful, in words.
-    complete: False if the budget ended first; what is left is then an upper bound. title: of what model on which images."""
+    complete: False if the budget ended first; what is left is then an upper bound. title: of what model on which images.
+    compared: with another network on the same images, in words."""
 
     norm: str
     eps: float
@@ -43,6 +44,7 @@ class Judgement:
     complete: bool = True
     page: Path | None = None
     title: str = ""
+    compared: str = ""
 
     def stands(self, *attacks: str) -> pd.Series:
         """Per image whether it is right and stands under all of these attacks (those that were made)."""
@@ -77,6 +79,7 @@ class Judgement:
         plain = {name: {key: getattr(rate, key) for key in ("value", "low", "high", "n")} for name, rate in rates.items()}
         return {
             "title": self.title, "norm": self.norm, "eps": self.eps, "complete": self.complete, "flags": self.flags,
+            "compared": self.compared,
             "median radius": median, "seconds": round(seconds, 1), "backward passes": int(passes),
             "images": len(next(iter(self.outcomes.values()))), "accuracy": plain,
         }  # fmt: skip
@@ -240,10 +243,16 @@ def doubts(subject: Subject, found: Judgement) -> Iterator[tuple[str, str]]:
 
 
 def against(first: Judgement, second: Judgement) -> str:
-    """Two networks on the same images, in words: the difference in the worst case with its paired 95 % interval."""
+    """Two networks on the same images, in words: the difference in the worst case with its paired 95 % interval.
+    Both pages say it."""
     a, b = (one.stands(*CHEAP, *WORST) for one in (first, second))
     found = statistics.compare(a.to_numpy(float), b.loc[a.index].to_numpy(float))
-    return f"{100 * found.effect:+.1f} points [{100 * found.low:.1f}, {100 * found.high:.1f}], n = {found.n}; of these two networks"
+    words = f"{100 * found.effect:+.1f} points [{100 * found.low:.1f}, {100 * found.high:.1f}], n = {found.n}; of these two networks"
+    for one in (first, second):
+        one.compared = f"{first.title or 'the first'} against {second.title or 'the second'}, in the worst case: {words}"
+        if one.page:
+            write(one, one.page.parent)
+    return words
 
 
 def write(found: Judgement, folder: Path) -> Path:
