@@ -138,7 +138,7 @@ def learning(base: Profile) -> Profile:
     if base.name != "medium":
         return replace(base, attacks={}, recipe=base.recipe | ({} if base.name == "smoke" else {"parts": 4}))
     return replace(base, attacks={}, dataset="mnist-sample", network=replace(base.network, backbone="resnet50"),
-                   recipe=base.recipe | {"epochs": 2, "parts": 4})  # fmt: skip
+                   recipe=base.recipe | {"epochs": 2, "parts": 4, "lr": 2e-3})  # fmt: skip
 
 
 def svhn(base: Profile, backbone: str) -> Profile:
