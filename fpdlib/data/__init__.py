@@ -3,6 +3,6 @@
 May import: the ground and torchvision.
 """
 
-from fpdlib.data.images import Images, NativeInput, Splits, as_network_input, augment, load
+from fpdlib.data.images import Images, NativeInput, Splits, as_network_input, augment, first, load
 
-__all__ = ["Images", "NativeInput", "Splits", "as_network_input", "augment", "load"]
+__all__ = ["Images", "NativeInput", "Splits", "as_network_input", "augment", "first", "load"]

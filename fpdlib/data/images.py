@@ -73,6 +73,11 @@ class Splits:
         return digest.hexdigest()
 
 
+def first(images: Images, count: int | None) -> Images:
+    """The first so many images, or all if there are fewer; None: all."""
+    return images if count is None else images.subset(torch.arange(min(count, len(images)), device=images.labels.device))
+
+
 class NativeInput(nn.Module):
     """A network whose input is the dataset's own pixels: resize and channel repetition belong to the model.
 

@@ -26,7 +26,7 @@ from fpdlib.attacks.adapters import project
 from fpdlib.attacks.radius import Radius
 from fpdlib.attacks.spec import AttackSpec
 from fpdlib.attacks.views import Surrogate, View
-from fpdlib.data.images import Images, NativeInput, Splits
+from fpdlib.data.images import Images, NativeInput, Splits, first
 from fpdlib.errors import FPDError
 from fpdlib.files import replace_file
 from fpdlib.network.answers import NOT_A_NUMBER, answer, deployed, predict, predict_in_float64, wrong
@@ -194,11 +194,6 @@ def train_surrogate(model: FPD, splits: Splits, attack: AttackSpec, seed: int) -
             optimizer.step()
     surrogate.eval().requires_grad_(False)
     return surrogate, float((predict_all(surrogate, test) == test.labels).float().mean())
-
-
-def first(images: Images, count: int | None) -> Images:
-    """The first so many images; None: all."""
-    return images if count is None else images.subset(torch.arange(min(count, len(images)), device=images.labels.device))
 
 
 def agreement(surrogate: nn.Module, model: nn.Module, test: Images, count: int | None = None) -> float:

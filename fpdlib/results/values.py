@@ -13,7 +13,7 @@ from typing import ClassVar
 import pandas as pd
 from safetensors.torch import save_file
 
-from fpdlib import evaluation, training
+from fpdlib import data, evaluation, training
 from fpdlib.attacks.spec import AttackSpec
 from fpdlib.data.datasets import DATASETS
 from fpdlib.evaluation import studies
@@ -62,10 +62,11 @@ class Network:
         if self.begin:
             model.load_state_dict(inputs.model(self.begin).state_dict())
         log = training.train(model, self.recipe, splits, self.seed, inputs.store.partial(self), inputs.budget)
-        accuracy, loss, mse = training.measure(model, splits.test)
+        measured = data.first(splits.test, self.recipe.images)
+        accuracy, loss, mse = training.measure(model, measured)
         save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, folder / self.file)
         pd.DataFrame(log).to_csv(folder / "log.csv", index=False)
-        count = len(splits.test)
+        count = len(measured)
         test = {"correct": round(accuracy * count), "images": count, "loss": loss}
         return {"test": test | {"mse": None if mse != mse else mse},  # no restoration module; JSON has no nan
                 "best_epoch": training.best_epoch(log), "seconds": log[-1]["seconds"]}  # fmt: skip

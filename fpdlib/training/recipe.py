@@ -24,7 +24,8 @@ class Recipe:
         error on the first batch (3 is 0.06 of ResNet-101's).
     alpha1, alpha2, alpha2_second: weights of cross-entropy and of L2; the second phase may weigh L2 differently.
     noise: half-width of the uniform noise (lines 3-6), pixel units.
-    clip: largest gradient norm. images: train on that many of the training images, and choose the epoch on no more (None: all).
+    clip: largest gradient norm. images: train on that many of the training images, and measure on no more held-out
+        and test images (None: all).
     selection: choose the epoch on 'held-out' training images, or on 'test' as the release does (not sound, offered for
         comparison). patience: epochs without improvement before stopping.
     adversary: adversarial training instead of Algorithm 1's steps (Sec. 4.2); begin: the network whose weights it starts

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from fpdlib.data.images import Images, Splits, augment
+from fpdlib.data.images import Images, Splits, augment, first
 from fpdlib.errors import BudgetExhausted, FPDError
 from fpdlib.network.fpd import FPD
 from fpdlib.runtime import Budget, between_steps, generator
@@ -41,12 +41,10 @@ class Run:
 
     def __init__(self, model: FPD, recipe: Recipe, splits: Splits, seed: int, state: Path | None):
         self.model, self.seed, self.state = model, seed, state
-        images = splits.train
-        if recipe.images is not None:
-            images = images.subset(torch.arange(min(recipe.images, len(images)), device=images.labels.device))
+        images = first(splits.train, recipe.images)
         self.images, self.device = images, images.labels.device
         chosen_on = splits.test if recipe.selection == "test" else splits.held_out
-        self.selection = chosen_on.subset(torch.arange(min(len(images), len(chosen_on)), device=images.labels.device))
+        self.selection = first(chosen_on, recipe.images)
         if len(images) < recipe.batch_size * recipe.parts and recipe.parts > 1:
             raise FPDError(f"parts is {recipe.parts}; accepted: up to {len(images) // recipe.batch_size or 1}, a batch of "
                            f"{recipe.batch_size} each of {len(images)} images.")  # fmt: skip
