@@ -119,6 +119,18 @@ def test_committed_evidence_is_complete_and_gives_the_committed_tables(profile, 
     pd.testing.assert_frame_equal(report.headlines(whole), before, check_dtype=False, rtol=1e-4)
 
 
+def test_committed_learning_curves_are_what_their_table_says(tmp_path):
+    """Evidence of networks alone, of another scale than the tables beside it."""
+    evidence = fpdlib.load(fpdlib.plan("learning", profile="medium"), str(tmp_path))
+    there = [name for name in evidence.names if evidence.has(name, "", 0)]
+    table = pd.read_csv(RESULTS / "laptop" / "tables" / "learning.csv").set_index("network")
+    assert {"ReLU", "F", "F_FD+R"} <= set(there) and list(table.index) == [{"ReLU": "O"}.get(name, name) for name in there]
+    for name in there:
+        log, line = evidence.log(name, 0), table.loc[{"ReLU": "O"}.get(name, name)]
+        assert len(log) == 8 and line["held out (%)"] == pytest.approx(100 * log["held_out_accuracy"].iloc[-1], rel=1e-4)
+        assert line["test (%)"] == pytest.approx(100 * evidence.clean(name, 0).value, rel=1e-4) and line["n"] == 2000
+
+
 def test_committed_outcomes_have_their_images_and_provenance(tmp_path):
     evidence = fpdlib.load(fpdlib.plan("table1", profile="laptop"), str(tmp_path))
     entry, frame = evidence.meta("F", "white-box", 0), evidence.outcome("F", "white-box", 0)
