@@ -157,13 +157,13 @@ def test_good_parameters_are_a_profile_and_its_seeds(tmp_path, monkeypatch):
 def test_a_change_of_the_profile_is_another_plan():
     cell = "\n".join(["profile = 'smoke'", *(f"{name} = None" for name in CHANGES)])
     run = start(
-        backbone="densenet121", image_size=64, epochs=3, train_images=100, attack_images=15, epsilon=0.1, threshold=0.5,
+        backbone="densenet121", image_size=64, epochs=3, train_images=100, attack_images=5, epsilon=0.1, threshold=0.5,
         placement="stem", middle="raw", statistics="shared", history=[cell],
     )  # fmt: skip
     profile, suite = run.profile, run.profile.attacks
     assert (profile.network.backbone, profile.network.image_size, profile.network.middle) == ("densenet121", 64, "raw")
     assert profile.recipe["epochs"] == 3 and profile.recipe["images"] == 100 and profile.recipe["threshold"] == 0.5
-    assert {spec.images for spec in suite.values()} == {15} and profile.network.statistics == "shared" and profile.placement == "stem"
+    assert {spec.images for spec in suite.values()} == {5} and profile.network.statistics == "shared" and profile.placement == "stem"
     assert suite["white-box"].eps == suite["sound"].eps == (0.1,) and suite["radius"].eps == (1.0,)
     assert suite["sound"].method != start().profile.attacks["sound"].method
     assert "backbone densenet121" in profile.changes and "epsilon 0.1" in profile.changes
