@@ -8,7 +8,7 @@ import pytest
 
 import fpdlib
 from fpdlib import evaluation, report
-from fpdlib.errors import FPDError
+from fpdlib.errors import FPDError, NotComputed
 from fpdlib.network.spec import NetworkSpec, released
 from fpdlib.paper import experiments, profiles, settings
 from fpdlib.paper.experiments import EXPLORATIONS, TABLE1
@@ -79,6 +79,8 @@ def test_what_keeps_a_deep_network_from_learning_differs_in_one_ingredient():
         fields += [n for n in vars(f.recipe) if getattr(f.recipe, n) != getattr(other.recipe, n)]
         assert len(fields) == 1, (name, fields)
     assert fpdlib.plan("learning", profile="laptop").empty  # a question for deep networks
+    with pytest.raises(NotComputed, match="this scale leaves out what was asked for"):
+        fpdlib.load(fpdlib.plan("learning", profile="laptop"))
 
 
 def test_keys_are_pinned():

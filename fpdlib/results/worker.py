@@ -22,7 +22,7 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from fpdlib.errors import BudgetExhausted, Busy, FPDError
+from fpdlib.errors import BudgetExhausted, Busy, FPDError, NotComputed
 from fpdlib.files import project_folder, replace_file
 from fpdlib.results.committed import Committed
 from fpdlib.results.hours import costs
@@ -38,7 +38,10 @@ SAY_EVERY = 8.0  # seconds between two lines of progress
 
 
 def store_of(rows: pd.DataFrame, folder: str = "") -> Store:
-    """The store in a folder ('' for the default), with the committed evidence of the plan's profile behind it (FPD_RESULTS)."""
+    """The store in a folder ('' for the default), with the committed evidence of the plan's profile behind it (FPD_RESULTS).
+    NotComputed for a plan of nothing, as of what a scale leaves out."""
+    if rows.empty:
+        raise NotComputed("the plan is empty: this scale leaves out what was asked for.")
     evidence = project_folder("results", "FPD_RESULTS") / rows["experiment"].iat[0].name / "evidence"
     return Store(folder or None, Committed(evidence))
 
