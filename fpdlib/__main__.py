@@ -235,8 +235,7 @@ def judge(arguments: argparse.Namespace) -> None:
                             eot=arguments.eot, title=title, budget=arguments.budget, store=arguments.store, say=say))  # fmt: skip
     compared = against(*found) if len(found) == 2 else ""
     if arguments.json:
-        told = [one.summary() for one in found]
-        print(json.dumps([*told[:-1], told[-1] | ({"the first against it": compared} if compared else {})], indent=1))
+        print(json.dumps([one.summary() for one in found], indent=1))
     else:
         print(*(f"\n{one.title}\n{one}\n{one.page}" for one in found), sep="\n")
         doubtful = [word for word, one in zip(("the first", "the second"), found, strict=False) if one.flags]

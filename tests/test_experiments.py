@@ -78,6 +78,9 @@ def test_what_keeps_a_deep_network_from_learning_differs_in_one_ingredient():
         fields = [n for n in vars(f.spec) if getattr(f.spec, n) != getattr(other.spec, n)]
         fields += [n for n in vars(f.recipe) if getattr(f.recipe, n) != getattr(other.recipe, n)]
         assert len(fields) == 1, (name, fields)
+    for scale in ("smoke", "medium", "paper-short", "paper"):  # a quarter of whatever step the scale has
+        made = {result.name: result.recipe.lr for result in fpdlib.plan("learning", profile=scale)["result"]}
+        assert made["F with a quarter of the step size"] == made["F"] / 4
     assert fpdlib.plan("learning", profile="laptop").empty  # a question for deep networks
     with pytest.raises(NotComputed, match="this scale leaves out what was asked for"):
         fpdlib.load(fpdlib.plan("learning", profile="laptop"))
@@ -88,7 +91,7 @@ def test_keys_are_pinned():
     laptop, smoke = fpdlib.plan("table1", profile="laptop"), fpdlib.plan("table1", profile="smoke")
     keys = {(line.network, line.attack): line.key for line in laptop.query("seed == 0").itertuples()}
     assert keys["F", ""] == "F_s0-babecf114fac" and keys["X", "radius"] == "X_s0_radius-24bfe687eb86"
-    assert smoke.query("network == 'F' and attack == ''")["key"].iat[0] == "F_s0-a05148aa0076"
+    assert smoke.query("network == 'F' and attack == ''")["key"].iat[0] == "F_s0-1e8f3875e085"
 
 
 def test_the_initialisation_is_part_of_every_key():

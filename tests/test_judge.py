@@ -320,7 +320,7 @@ def test_the_command_judges_and_compares(command):
     status, said, _ = command(*both, "--json", *common[:-1], "1/5")
     first, second = json.loads(said)
     assert status == 0 and first["title"] == "mine:Linear (w.safetensors) on 20 images of grey.npz"
-    assert re.match(r"\+\d+\.\d points|-\d+\.\d points", second["the first against it"]) and second["eps"] == 0.2
+    assert re.search(r"against mine:Stairs .*: [+-]\d+\.\d points", second["compared"]) and second["eps"] == 0.2
     status, said, _ = command("--model", "mine:Linear", "--json", *common)
     (told,) = json.loads(said)
     assert status == 0 and told["complete"] and told["accuracy"]["worst case"]["n"] == 20

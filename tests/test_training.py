@@ -334,7 +334,7 @@ def test_recipes_per_dataset_and_their_errors():
     assert paper_recipe("mnist-sample").optimizer == "adamax" and paper_recipe("svhn").lr == 1e-4
     assert paper_recipe("caltech101").alpha2_second == 0.1 and paper_recipe("caltech101").threshold == 1.0
     assert not paper_recipe("mnist").augment and released_recipe("mnist").augment
-    for change in ({"gate": "often"}, {"lr": 0}, {"phases": 3}, {"epochs": -1}, {"parts": 0}):
+    for change in ({"gate": "often"}, {"lr": 0}, {"phases": 3}, {"epochs": -1}, {"parts": 0}, {"measured": 0}):
         with pytest.raises(FPDError, match="accepted"):
             Recipe(**change)
 

@@ -35,8 +35,8 @@ class AttackSpec:
     surrogate: None (white-box), the labels on which a three-layer fully connected substitute is trained for this
     network (Sec. 4.1: 'oracle', the target's answers as in Papernot et al. 2017, or 'true'), or 'setting/network' for another
     trained network of the same profile (Table 3).
-    surrogate_epochs, surrogate_width, surrogate_images: how long such a substitute is trained, how wide it is, and on how many of the
-    training images (None: all).
+    surrogate_epochs, surrogate_width, surrogate_images: how long such a substitute is trained, how wide it is, and on how many
+    images it is trained, and tested (None: all).
     space: 'network' perturbs the resized three-channel image (the paper), 'native' the dataset's own pixels.
     images: how many test images, of a fixed seeded order or, with order 'file', the first of the test set (Tables 2 to 4 were
     most likely measured on the first 100). batch_size: images attacked at once. overflow: what an output that is not a number

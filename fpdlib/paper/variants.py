@@ -19,7 +19,8 @@ from fpdlib.training.recipe import Recipe, paper_recipe
 class Variant:
     """One network: what it changes of the plain CNN and of the recipe, and which of that is a guess.
 
-    adversary: 'fgsm' or 'pgd' for adversarial training (Sec. 4.2), which goes on from the variant `begin`.
+    adversary: 'fgsm' or 'pgd' for adversarial training (Sec. 4.2), which goes on from the variant `begin`. step: factor on the
+    learning rate that the recipe would have.
     """
 
     title: str
@@ -29,6 +30,7 @@ class Variant:
     training: dict = field(default_factory=dict)
     adversary: str = ""
     begin: str = ""
+    step: float = 1.0
 
     def spec(self, profile: Profile) -> NetworkSpec | AnchorSpec:
         if "kind" in self.network:
@@ -43,7 +45,8 @@ class Variant:
         changes = profile.recipe | self.training
         if self.adversary:
             changes |= profile.hardening | {"adversary": profile.adversaries[self.adversary], "begin": self.begin}
-        return paper_recipe(profile.dataset, phases=self.phases, **changes)
+        recipe = paper_recipe(profile.dataset, phases=self.phases, **changes)
+        return replace(recipe, lr=self.step * recipe.lr)
 
     @property
     def losses(self) -> str:
@@ -132,21 +135,18 @@ VARIANTS |= {
                         ("d", "k", "l", "o"), {"threshold_share": 0.06}),
     "F (no noise)": Variant("F trained without noise", VARIANTS["F"].network, 2, ("d", "k", "l", "o"), {"noise": 0.0}),
 }  # fmt: skip
-# What keeps a deep F from learning: F with one of its ingredients off, or trained otherwise.
-_F = VARIANTS["F"].network
-VARIANTS |= {
-    f"F {title}": Variant(f"F {title}", _F | changed, phases, ("d", "k", "l", "o"), training)
-    for title, changed, phases, training in (
-        ("without inner layers", {"inner": ()}, 2, {}),
-        ("without middle layer", {"back_input": "restored"}, 2, {}),
-        ("with ReLU", {"activation": "relu"}, 2, {}),
-        ("without tanh", {"squeeze": "none"}, 2, {}),
-        ("with a front classifier", {"classifier": "front"}, 2, {}),
-        ("with a quarter of the step size", {}, 2, {"lr": 5e-4}),
-    )
-}  # fmt: skip
-LEARNING = ("ReLU", "F_FD+R", "F", *(name for name in VARIANTS if name.startswith("F with")), "F_OnePhase", "F (no noise)",
-            "F (shared BN)")  # fmt: skip
+# What keeps a deep F from learning: F with one of its ingredients left out or changed.
+CHANGED: dict[str, dict] = {
+    "F without inner layers": {"inner": ()},
+    "F without middle layer": {"back_input": "restored"},
+    "F with ReLU": {"activation": "relu"},
+    "F without tanh": {"squeeze": "none"},
+    "F with a front classifier": {"classifier": "front"},
+    "F with a quarter of the step size": {},
+}
+VARIANTS |= {name: Variant(name, VARIANTS["F"].network | changed, 2, ("d", "k", "l", "o"), step=1.0 if changed else 0.25)
+             for name, changed in CHANGED.items()}  # fmt: skip
+LEARNING = ("ReLU", "F_FD+R", "F", *CHANGED, "F_OnePhase", "F (no noise)", "F (shared BN)")
 # Five other CNN families, at a size that two processors can train; the same in every profile.
 FAMILIES: dict[str, dict] = {
     "DenseNet": {"backbone": "densenet121",

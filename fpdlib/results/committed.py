@@ -35,9 +35,11 @@ test of the kit, and by anything that reads Parquet:
 ```python
 import pandas as pd
 
-results = pd.read_parquet("results.parquet")           # key, setting, network, seed, what, meta
-outcomes = pd.read_parquet("outcomes-table1.parquet")  # a row an attacked image and epsilon; join by key
+results = pd.read_parquet("results.parquet")  # key, setting, network, seed, what, meta
+logs = pd.read_parquet("logs.parquet")        # a row an epoch, or part of one; join by key
 ```
+
+`outcomes-<setting>.parquet`, if there is one, has a row an attacked image and epsilon.
 
 An outcome has, per image: `index` in the test set, `label`, `eps` (pixel units), `clean_prediction` and `adversarial_prediction` of the
 deployed network (-1: not a number), `linf` and `l2` of the perturbation, `loss`, `gradient_is_zero`, `float64_prediction` (-1: not

@@ -62,7 +62,7 @@ class Network:
         if self.begin:
             model.load_state_dict(inputs.model(self.begin).state_dict())
         log = training.train(model, self.recipe, splits, self.seed, inputs.store.partial(self), inputs.budget)
-        measured = data.first(splits.test, self.recipe.images)
+        measured = data.first(splits.test, self.recipe.measured)
         accuracy, loss, mse = training.measure(model, measured)
         save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, folder / self.file)
         pd.DataFrame(log).to_csv(folder / "log.csv", index=False)

@@ -24,8 +24,8 @@ class Recipe:
         error on the first batch (3 is 0.06 of ResNet-101's).
     alpha1, alpha2, alpha2_second: weights of cross-entropy and of L2; the second phase may weigh L2 differently.
     noise: half-width of the uniform noise (lines 3-6), pixel units.
-    clip: largest gradient norm. images: train on that many of the training images, and measure on no more held-out
-        and test images (None: all).
+    clip: largest gradient norm. images: train on that many of the training images (None: all). measured: clean accuracy and
+        restoration are measured on so many of the held-out and of the test images (None: all).
     selection: choose the epoch on 'held-out' training images, or on 'test' as the release does (not sound, offered for
         comparison). patience: epochs without improvement before stopping.
     adversary: adversarial training instead of Algorithm 1's steps (Sec. 4.2); begin: the network whose weights it starts
@@ -60,6 +60,7 @@ class Recipe:
     begin: str = ""
     threshold_share: float | None = field(default=None, metadata={"before": None})
     parts: int = field(default=1, metadata={"before": 1})
+    measured: int | None = field(default=None, metadata={"before": None})
     version: ClassVar[int] = 1  # of what a step and the choice of the epoch compute (see `keys`)
 
     def __post_init__(self):
@@ -69,8 +70,8 @@ class Recipe:
         choose("schedule", self.schedule, ("plateau", "one-cycle", "cyclic", "constant"))
         choose("selection", self.selection, ("held-out", "test"))
         choose("precision", self.precision, ("float32", "bfloat16"))
-        for name in ("lr", "batch_size", "epochs", "clip", "patience", "parts"):
-            if not getattr(self, name) > 0:
+        for name in ("lr", "batch_size", "epochs", "clip", "patience", "parts", "measured"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise FPDError(f"recipe {self.name!r}: {name} is {getattr(self, name)!r}; accepted: a number above 0.")
 
 

@@ -44,7 +44,7 @@ class Run:
         images = first(splits.train, recipe.images)
         self.images, self.device = images, images.labels.device
         chosen_on = splits.test if recipe.selection == "test" else splits.held_out
-        self.selection = first(chosen_on, recipe.images)
+        self.selection = first(chosen_on, recipe.measured)
         if len(images) < recipe.batch_size * recipe.parts and recipe.parts > 1:
             raise FPDError(f"parts is {recipe.parts}; accepted: up to {len(images) // recipe.batch_size or 1}, a batch of "
                            f"{recipe.batch_size} each of {len(images)} images.")  # fmt: skip
