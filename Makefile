@@ -27,7 +27,7 @@ reproduce: $(INSTALLED)
 	    --config profile=$(PROFILE) $(if $(SEEDS),seeds="$(SEEDS)")
 	$(if $(SEEDS),FPD_PUBLISH=build/seeds) $(BIN)/python -m fpdlib table all --profile $(PROFILE)
 	$(if $(SEEDS),FPD_PUBLISH=build/seeds) $(BIN)/python -m fpdlib report --profile $(PROFILE)
-	$(BIN)/python -m fpdlib again --profile laptop
+	@cat build/$(PROFILE)/again.txt; ! grep -q '^error' build/$(PROFILE)/again.txt
 
 # A file (or notebook) stays with one worker; a worker takes about 1.5 GB.
 test: $(INSTALLED)

@@ -18,6 +18,7 @@ NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("[0-9][0-9]-*.ip
 rule all:
     input:
         expand("build/{profile}/{name}.ipynb", profile=PROFILE, name=NOTEBOOKS),
+        expand("build/{profile}/again.txt", profile=PROFILE),
 
 
 rule worker:
@@ -59,3 +60,15 @@ rule notebook:
         "echo '{wildcards.name} failed; it is kept with its traceback: {params.failed}' >&2; exit 1; }}; }} && "
         "mv {output}.tmp.ipynb {output} && "
         "echo '{wildcards.name} ({wildcards.profile}): done'"
+
+
+# Committed networks are attacked again, beside the notebooks. What came out otherwise is told, and an error, after all that follows.
+rule again:
+    output:
+        "build/{profile}/again.txt",
+    params:
+        python=sys.executable,
+    threads: 1
+    priority: 1
+    shell:
+        "{params.python} -m fpdlib again --profile laptop > {output} 2>&1 || grep -q '^error' {output}"

@@ -72,7 +72,7 @@ def grey():
 
 def test_a_linear_model_falls_exactly_where_it_has_to(grey, tmp_path):
     x, y = grey
-    found = judge(Linear().eval(), x, y, eps=0.21, store=tmp_path, **QUICK)
+    found = judge(Linear().eval(), x, y, eps=0.21, store=tmp_path, **(QUICK | {"steps": 100}))
     distance = (x[:, 0, 0, 0] - 0.5).abs()
     assert found.complete and not found.flags and found.clean.value == 1
     assert found.worst.n == COUNT and found.worst.value == pytest.approx(float((distance > 0.21).float().mean()))

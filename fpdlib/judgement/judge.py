@@ -22,7 +22,7 @@ from fpdlib.attacks.views import View
 from fpdlib.errors import BudgetExhausted, FPDError, choose
 from fpdlib.evaluation.outcomes import Rate
 from fpdlib.files import project_folder, replace_file
-from fpdlib.judgement.subject import Own, Subject, fingerprint, images_of, subject_of
+from fpdlib.judgement.subject import Own, Squeezed, Subject, fingerprint, images_of, subject_of
 from fpdlib.runtime import Budget
 
 BATCH = 25  # images: a budget ends, and a killed judgement goes on, behind one
@@ -119,7 +119,8 @@ def suite(norm: str, eps: float, images: int, few: int, steps: int, queries: int
     if attack is not None:
         specs["own"] = replace(worst, name="own", method=Own(attack, norm), protocol="current")
     if norm == "linf":
-        specs["radius"] = replace(worst, name="radius", method=Radius(), eps=(1.0,), images=few, batch_size=min(few, BATCH))
+        search = Radius(max(steps // 2, 1), ((0.9, max(steps // 2, 1)), (0.97, steps)))  # the default, with 100 steps
+        specs["radius"] = replace(worst, name="radius", method=search, eps=(1.0,), images=few, batch_size=min(few, BATCH))
     return specs
 
 
@@ -133,8 +134,9 @@ def judge(model: nn.Module, images: Tensor, labels: Tensor, norm: str = "linf", 
     uint8) and (N,). norm: 'linf' or 'l2'; eps in pixel units. attack: one of your own, `attack(model, x, y, eps)` -> images, with the
     model as it was given. eot: runs of a random defence that are averaged. title: of the page. budget: seconds; when they are spent,
     and the batch of 25 images under way is done, the result is an upper bound, and the same call goes on (an attack of your own is
-    always made again). few: images of the dear attacks (Square, the radius, the unbounded one). store: folder (default: judgements/
-    in the store). say: told what is done. Raises FPDError for what cannot be judged.
+    always made again). few: images of the dear attacks (Square, the radius, the unbounded one). steps, queries: of each gradient
+    attack, of Square. store: folder (default: judgements/ in the store). say: told what is done. Raises FPDError for what cannot be
+    judged.
     """
     choose("norm", norm, ("linf", "l2"))
     if attack is not None and not callable(attack):
@@ -187,10 +189,8 @@ def cost(subject: Subject, test, specs: dict[str, AttackSpec]) -> float:
     torch.autograd.grad(subject(x).sum(), x)
     once = (time.monotonic() - started) / len(x)
     steps, classes = specs[UNBOUNDED].method.stages[0][0], subject.spec.num_classes
-    search = Radius()
-    rounds = (1 + search.targets) * sum(number for _, number in search.rounds)
     passes = {"published": 40, "current": 40, "gradients": (5 + classes + 19) * steps, UNBOUNDED: steps, "own": steps,
-              "square": specs["square"].method.queries / 3, "radius": search.fmn_steps + rounds}  # fmt: skip
+              "square": specs["square"].method.queries / 3, "radius": (1 + 3 * (1 + Radius.targets)) * steps / 2}  # fmt: skip
     return sum(passes[name] * spec.images * once for name, spec in specs.items())
 
 
@@ -233,12 +233,13 @@ def doubts(subject: Subject, found: Judgement) -> Iterator[tuple[str, str]]:
     if UNBOUNDED in found.outcomes and (left := evaluation.rate(found.stands(UNBOUNDED))).low > chance:
         yield UNBOUNDED, f"{100 * left.value:.0f} % stand where every image is within reach"
     worst = found.stands(*CHEAP, *WORST)
-    told = found.stands("current")[worst.index]
+    seen = CHEAP if isinstance(subject, Squeezed) else (*CHEAP, "gradients")  # what no more than the output was needed for
+    told = found.stands(*seen)[worst.index]
     if statistics.masked((told & ~worst).to_numpy()):
         yield (
             "masked",
-            f"PGD on the deployed output leaves {100 * told.mean():.0f} %, all attacks together {100 * worst.mean():.0f} % of the "
-            "same images",
+            f"gradients of the deployed output leave {100 * told.mean():.0f} %, all attacks together {100 * worst.mean():.0f} % of "
+            "the same images",
         )
 
 

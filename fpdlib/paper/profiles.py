@@ -83,7 +83,7 @@ PROFILES = {
             "smoke", "continuous integration: every step runs, minutes, no number is worth reading",
             "mnist-sample", SMALL, SHORT | TWENTY_STEPS | {"epochs": 1},
             table1_suite(images=10, sound_images=10, batch_size=10, scale=SMOKE_SCALE, surrogate_epochs=1, surrogate_images=500),
-            SMOKE_SCALE, DiagnosisSpec(images=10, steps=10, restarts=2, draws=20, queries=50, planted=5, grid=9),
+            SMOKE_SCALE, DiagnosisSpec(images=10, steps=5, restarts=1, draws=20, queries=50, planted=5, grid=9),
             hardening=HARDENING | TWENTY_STEPS | {"epochs": 1},
             adversaries={"fgsm": QUICK_FGSM, "pgd": replace(QUICK_PGD, steps=3)}, threads=1,
         ),

@@ -51,8 +51,8 @@ CURRENT: dict[str, Method] = PUBLISHED | {
 @dataclass(frozen=True)
 class Scale:
     """How many images and steps a profile affords: cheap attacks, ART's C&W-L2 and DeepFool, its C&W-Linf, sound (`few` in L2 and on
-    native pixels), studies. hurry: what smoke changes of the defaults of ART's C&W and DeepFool, where they only have to run. norms:
-    those that Tables 2 and 4 are attacked in; with one alone, native pixels are left out too."""
+    native pixels), studies. hurry: attack of ART -> what smoke, where it only has to run, changes of its defaults. norms: those that
+    Tables 2 and 4 are attacked in; with one alone, native pixels are left out too."""
 
     cheap: int
     costly: int
@@ -66,18 +66,19 @@ class Scale:
     study: int = 1000
     radius: Radius = field(default_factory=Radius)
     few: int = 100
-    hurry: tuple[tuple[str, object], ...] = ()
+    hurry: tuple[tuple[str, tuple[tuple[str, object], ...]], ...] = ()
     norms: tuple[str, ...] = ("linf", "l2")
 
     def afford(self, method: Method) -> Method:
-        return (
-            replace(method, parameters=self.hurry) if isinstance(method, ART) and method.name.endswith(("cw", "deepfool")) else method
-        )
+        changed = dict(self.hurry).get(method.name) if isinstance(method, ART) else None
+        return replace(method, parameters=changed) if changed else method
 
 
 QUICK = Radius(10, ((0.9, 5),), 1)
-SMOKE_SCALE = Scale(10, 10, 10, 10, 10, steps=10, restarts=1, queries=50, iterations=5, study=50, radius=QUICK, few=10,
-                    hurry=(("max_iter", 2),))  # fmt: skip
+FEW_STEPS = (("max_iter", 2),)
+COARSE = (*FEW_STEPS, ("decrease_factor", 0.5), ("const_factor", 100.0))  # it goes through every constant for every radius
+SMOKE_SCALE = Scale(10, 10, 10, 10, 10, steps=5, restarts=1, queries=50, iterations=3, study=50, radius=QUICK, few=10,
+                    hurry=(("linf-cw", COARSE), ("l2-cw", FEW_STEPS), ("l2-deepfool", FEW_STEPS)))  # fmt: skip
 LAPTOP_SCALE = Scale(100, 50, 20, 100, 100, study=500, few=20)
 MEDIUM_SCALE = Scale(100, 50, 20, 50, 50, study=200, few=20, norms=("linf",))
 SHORT_SCALE = Scale(1000, 100, 50, 200, 200, few=100)
