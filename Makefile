@@ -2,10 +2,13 @@
 # make test                                                                 unit tests and every notebook
 # make install                                                              .venv with the locked versions; the other targets do it too
 # make browser                                                              notebooks in JupyterLab and the report, in Debian's Chromium
+# make slurm PROFILE=paper WORKERS=4 [GPU=1] [SLURM="--slurm-partition long"]   the same workers and notebooks as jobs of Slurm
+# make benchmarks                                                           every claim about speed or strength of attacks, measured anew
 # make lab [LAB="--no-browser --port 8890"]                                JupyterLab in the same environment
 PYTHON ?= python3
 PROFILE ?= smoke
 SEEDS ?=
+WORKERS ?= 2
 PROFILES := smoke laptop medium paper-short paper
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -14,7 +17,7 @@ INSTALLED := .venv/.installed
 IMPORTED := import fpdlib.report.claims, fpdlib.report.notebook, art.attacks.evasion, art.estimators.classification, foolbox, \
 	pyautoattack, ipykernel.kernelapp, papermill, snakemake.cli, matplotlib.pyplot
 
-.PHONY: install reproduce test browser lab lint lock clean
+.PHONY: install reproduce test browser slurm benchmarks lab lint lock clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -36,6 +39,17 @@ test: $(INSTALLED)
 browser: $(INSTALLED)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python playwright
 	$(BIN)/python -m pytest tests/browser.py
+
+slurm: $(INSTALLED)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python snakemake-executor-plugin-slurm
+	FPD_COMPUTE=0 $(BIN)/snakemake --executor slurm --jobs $(WORKERS) --nolock --rerun-incomplete --forceall $(SLURM) \
+	    --config profile=$(PROFILE) workers=$(WORKERS) $(if $(GPU),resources=gpu) $(if $(SEEDS),seeds="$(SEEDS)")
+
+benchmarks: $(INSTALLED)
+	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/art010_vs_today.py
+	$(BIN)/python benchmarks/radius_vs_autoattack.py laptop 40 Deep F
+	$(BIN)/python benchmarks/made_for_fpd.py laptop 30 F F_FD+R
 
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB) notebooks

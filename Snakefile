@@ -2,7 +2,7 @@
 #
 #   snakemake --cores all --config profile=smoke                                      after `python -m fpdlib work`
 #   snakemake --cores all --config profile=laptop workers=2                           with two workers of one process each
-#   snakemake --executor slurm --jobs 4 --config profile=paper workers=4 resources=gpu  as Slurm jobs (snakemake-executor-plugin-slurm)
+#   snakemake --executor slurm --jobs 4 --config profile=paper workers=4 resources=gpu  as Slurm jobs (`make slurm` does it)
 #
 # Workers share a store on a common file system; any of them may be killed, and started again.
 import sys
@@ -53,6 +53,9 @@ rule notebook:
         if PARTIAL
         else "",
     threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=60,
     shell:
         "rm -f {params.failed} && "
         "{{ {params.python} -m papermill --no-progress-bar --log-level WARNING {input.notebook} {output}.tmp.ipynb "
@@ -70,5 +73,8 @@ rule again:
         python=sys.executable,
     threads: 1
     priority: 1
+    resources:
+        mem_mb=3000,
+        runtime=60,
     shell:
         "{params.python} -m fpdlib again --profile laptop > {output} 2>&1 || grep -q '^error' {output}"

@@ -188,14 +188,16 @@ def test_committed_verdicts_come_from_committed_outcomes(profile, tmp_path):
 
 
 def test_the_known_answer_of_the_literature(tmp_path):
-    """Wong et al. 2020: 82.93 % under AutoAttack at eps 0.3. Ours, with more attacks than AutoAttack, ends between 75 and 88 %.
-    A much lower value would mean a broken training, a higher one a weak attack."""
+    """Wong et al. 2020: 82.93 % under AutoAttack at eps 0.3. Ours, with more attacks than AutoAttack, ends between 75 and 88 % in the
+    mean of three seeds. A much lower value would mean a broken training, a higher one a weak attack."""
     evidence = fpdlib.load(fpdlib.plan("known-answer", profile="laptop"), str(tmp_path))
-    name = "CNN (fast AT, 30 epochs)"
-    found = evaluation.rate(evaluation.robust(evidence.outcome(name, "sound/linf", 0)).iloc[:, -1])
-    told = evaluation.rate(evaluation.robust(evidence.outcome(name, "published/linf-pgd", 0)).iloc[:, -1])
-    assert found.n == 1000 and 0.75 <= found.value <= 0.88
-    assert told.value > found.value and evidence.clean(name, 0).value > 0.97
+    name, left = "CNN (fast AT, 30 epochs)", {}
+    for attack in ("sound/linf", "published/linf-pgd"):
+        left[attack] = [evaluation.robust(evidence.outcome(name, attack, seed)).iloc[:, -1].mean() for seed in range(3)]
+    assert all(len(evidence.outcome(name, "sound/linf", seed)) == 1000 for seed in range(3))
+    assert 0.75 <= np.mean(left["sound/linf"]) <= 0.88
+    assert all(told > found for told, found in zip(left["published/linf-pgd"], left["sound/linf"], strict=True))
+    assert all(evidence.clean(name, seed).value > 0.97 for seed in range(3))
 
 
 def test_an_attack_that_met_no_image_has_no_cost():

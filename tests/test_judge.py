@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -16,7 +17,8 @@ import fpdlib
 from fpdlib import __main__, data
 from fpdlib.errors import BudgetExhausted, FPDError
 from fpdlib.judgement import against, judge, loading
-from fpdlib.judgement.subject import optimises
+from fpdlib.judgement.judge import Judgement, doubts
+from fpdlib.judgement.subject import Squeezed, Subject, optimises
 
 QUICK = {"few": 20, "steps": 10, "queries": 100}
 COUNT = 30
@@ -80,6 +82,29 @@ def test_a_linear_model_falls_exactly_where_it_has_to(grey, tmp_path):
     assert np.abs(found.radius.to_numpy() - distance[index].numpy()).max() < 0.004
     wide = judge(Linear().eval(), x, y, norm="l2", eps=0.21 * np.sqrt(192), store=tmp_path, **QUICK)
     assert wide.worst.value == pytest.approx(found.worst.value) and not len(wide.radius)
+
+
+def test_adversarial_training_raises_no_flag(tmp_path):
+    """Known answer: a committed CNN with fast adversarial training, 82.93 % in the literature. An attack that finds a little more
+    than plain PGD does not make its accuracy less real."""
+    trained = fpdlib.load_network("CNN (fast AT, 30 epochs)", setting="anchor", device="cpu")
+    found = judge(trained, *loading.test_images("mnist-sample", COUNT, 28), store=tmp_path, **QUICK)
+    assert not found.flags and found.worst.low <= 0.88 and found.worst.high >= 0.75
+
+
+@pytest.mark.parametrize(("squeezed", "flags"), [(False, set()), (True, {"masked"})])
+def test_weak_steps_are_not_masking(squeezed, flags):
+    """Of 100 images 95 stand under plain PGD and 80 under stronger gradients: masked only if those saw more than the output."""
+
+    def left(standing):
+        index = np.arange(100)
+        told = {"index": index, "label": 0, "clean_prediction": 0, "adversarial_prediction": 0, "gradient_is_zero": False}
+        return pd.DataFrame(told | {"broken": index >= standing})
+
+    outcomes = {"published": left(95), "current": left(95), "gradients": left(80), "square": left(80), "eps 1": left(0)}
+    found = Judgement("linf", 0.3, outcomes, {}, {})
+    subject = (Squeezed if squeezed else Subject)(nn.Identity(), 10, False)
+    assert set(dict(doubts(subject, found))) == flags
 
 
 def test_saturated_logits_keep_their_accuracy_as_published_alone(sample, tmp_path):

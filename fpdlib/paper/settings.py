@@ -70,7 +70,7 @@ SCOPE = {
                                              "table2": ("ReLU", "F"), "learning": LEARNING},
 }  # fmt: skip
 # Experiments whose committed evidence is older than the released initialisation and is to be computed again.
-EARLIER = {("laptop", name) for name in ("svhn-resnet101", "caltech101", "caltech256", "anchor")}
+EARLIER = {("laptop", name) for name in ("svhn-resnet101", "caltech101", "caltech256")}
 DROPOUT = 0.5  # the release's before the classifier, for SVHN and Caltech
 QUICK_PGD_SVHN = Adversary("pgd", EPS_SVHN, 5, 2 / 256)
 
@@ -112,8 +112,8 @@ def earlier(here: Profile) -> Profile:
             eps = (L2_MNIST,) if here.setting == "table2" and spec.norm == "l2" and spec.eps != INF else spec.eps
             method = sound(spec.norm, eps[-1], here.scale, made_for_fpd=False) if key.startswith("sound") else spec.method
             attacks[key] = replace(spec, eps=eps, method=method, iterates="returned")
-    start = {} if isinstance(here.network, AnchorSpec) else {"initialisation": "pytorch", "dropout": 0.0}
-    return replace(here, attacks=attacks, network=replace(here.network, **start), overflow="broken", once=(),
+    network = replace(here.network, initialisation="pytorch", dropout=0.0)
+    return replace(here, attacks=attacks, network=network, overflow="broken", once=(),
                    diagnosis=replace(here.diagnosis, overflow="broken"))  # fmt: skip
 
 
@@ -219,7 +219,7 @@ def seeds_of(here: Profile, variant: str) -> tuple[int, ...]:
         return here.seeds if variant in HEADLINE else here.seeds[:3] if variant in rows else here.seeds[:1]
     if here.setting == "beyond":  # what Table 1 has counts here as well; what the gate does rests on three networks
         return here.seeds if variant in HEADLINE else here.seeds[:3] if variant == "F (gate)" else here.seeds[:1]
-    three = {"table2", "caltech101", "anchor"} - {name for profile, name in EARLIER if profile == here.name and name != "anchor"}
+    three = {"table2", "caltech101", "anchor"} - {name for profile, name in EARLIER if profile == here.name}
     return here.seeds[:3] if here.setting in three else here.seeds[:1]
 
 
