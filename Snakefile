@@ -59,9 +59,9 @@ rule notebook:
     shell:
         "rm -f {params.failed} && "
         "{{ {params.python} -m papermill --no-progress-bar --log-level WARNING {input.notebook} {output}.tmp.ipynb "
-        "-p profile {wildcards.profile} {params.seeds} || {{ mv {output}.tmp.ipynb {params.failed}; {params.ended} "
-        "echo '{wildcards.name} failed; it is kept with its traceback: {params.failed}' >&2; exit 1; }}; }} && "
-        "mv {output}.tmp.ipynb {output} && "
+        "-p profile {wildcards.profile} {params.seeds} 2> {output}.log || {{ mv {output}.tmp.ipynb {params.failed}; {params.ended} "
+        "cat {output}.log >&2; echo '{wildcards.name} failed; it is kept with its traceback: {params.failed}' >&2; exit 1; }}; }} && "
+        "mv {output}.tmp.ipynb {output} && rm {output}.log && "
         "echo '{wildcards.name} ({wildcards.profile}): done'"
 
 

@@ -66,7 +66,7 @@ RESNET101 = NetworkSpec(backbone="resnet101", backbone_args=(("zero_init_last", 
 # Deep networks at 32 pixels. The step is the one with which F of ResNet-50 learned best on held-out images (setting 'learning': 2e-3,
 # where O learns fast, or a quarter of it), for all networks alike; chosen before any attack.
 STEADY = {"schedule": "one-cycle", "lr": 5e-4, "batch_size": 50}
-TWENTY_STEPS = {"images": 500, "measured": 500, "batch_size": 25}  # an epoch of smoke, where everything only has to run
+TWENTY_STEPS = {"images": 500, "measured": 200, "batch_size": 25}  # an epoch of smoke, where everything only has to run
 SHORT = {"schedule": "one-cycle", "lr": 4e-3, "batch_size": 50}
 
 # Adversarial training (Sec. 4.2) goes on from the trained network. Two processors cannot afford the paper's 100 steps of
