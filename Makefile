@@ -17,6 +17,9 @@ INSTALLED := .venv/.installed
 IMPORTED := import fpdlib.report.claims, fpdlib.report.notebook, art.attacks.evasion, art.estimators.classification, foolbox, \
 	pyautoattack, ipykernel.kernelapp, papermill, snakemake.cli, matplotlib.pyplot
 
+# What came of attacking committed networks again, beside the notebooks; an error if it came out otherwise.
+AGAIN := cat build/$(PROFILE)/again.txt; ! grep -q '^error' build/$(PROFILE)/again.txt
+
 .PHONY: install reproduce test browser slurm benchmarks lab lint lock clean
 .DELETE_ON_ERROR:
 
@@ -30,7 +33,7 @@ reproduce: $(INSTALLED)
 	    --config profile=$(PROFILE) $(if $(SEEDS),seeds="$(SEEDS)")
 	$(if $(SEEDS),FPD_PUBLISH=build/seeds) $(BIN)/python -m fpdlib table all --profile $(PROFILE)
 	$(if $(SEEDS),FPD_PUBLISH=build/seeds) $(BIN)/python -m fpdlib report --profile $(PROFILE)
-	@cat build/$(PROFILE)/again.txt; ! grep -q '^error' build/$(PROFILE)/again.txt
+	@$(AGAIN)
 
 # A file (or notebook) stays with one worker; a worker takes about 1.5 GB.
 test: $(INSTALLED)
@@ -44,6 +47,7 @@ slurm: $(INSTALLED)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python snakemake-executor-plugin-slurm
 	FPD_COMPUTE=0 $(BIN)/snakemake --executor slurm --jobs $(WORKERS) --nolock --rerun-incomplete --forceall $(SLURM) \
 	    --config profile=$(PROFILE) workers=$(WORKERS) $(if $(GPU),resources=gpu) $(if $(SEEDS),seeds="$(SEEDS)")
+	@$(AGAIN)
 
 benchmarks: $(INSTALLED)
 	$(BIN)/python benchmarks/speed.py

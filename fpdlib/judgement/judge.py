@@ -119,7 +119,8 @@ def suite(norm: str, eps: float, images: int, few: int, steps: int, queries: int
     if attack is not None:
         specs["own"] = replace(worst, name="own", method=Own(attack, norm), protocol="current")
     if norm == "linf":
-        search = Radius(max(steps // 2, 1), ((0.9, max(steps // 2, 1)), (0.97, steps)))  # the default, with 100 steps
+        half = max(steps // 2, 1)
+        search = Radius(half, ((0.9, half), (0.97, steps)))  # the default, with 100 steps
         specs["radius"] = replace(worst, name="radius", method=search, eps=(1.0,), images=few, batch_size=min(few, BATCH))
     return specs
 
@@ -189,8 +190,10 @@ def cost(subject: Subject, test, specs: dict[str, AttackSpec]) -> float:
     torch.autograd.grad(subject(x).sum(), x)
     once = (time.monotonic() - started) / len(x)
     steps, classes = specs[UNBOUNDED].method.stages[0][0], subject.spec.num_classes
+    search = specs["radius"].method if "radius" in specs else Radius()
+    rounds = (1 + search.targets) * sum(number for _, number in search.rounds)
     passes = {"published": 40, "current": 40, "gradients": (5 + classes + 19) * steps, UNBOUNDED: steps, "own": steps,
-              "square": specs["square"].method.queries / 3, "radius": (1 + 3 * (1 + Radius.targets)) * steps / 2}  # fmt: skip
+              "square": specs["square"].method.queries / 3, "radius": search.fmn_steps + rounds}  # fmt: skip
     return sum(passes[name] * spec.images * once for name, spec in specs.items())
 
 

@@ -143,11 +143,11 @@ CHANGED: dict[str, dict] = {
     "F with ReLU": {"activation": "relu"},
     "F without tanh": {"squeeze": "none"},
     "F with a front classifier": {"classifier": "front"},
-    "F with a quarter of the step size": {},
 }
-VARIANTS |= {name: Variant(name, VARIANTS["F"].network | changed, 2, ("d", "k", "l", "o"), step=1.0 if changed else 0.25)
-             for name, changed in CHANGED.items()}  # fmt: skip
-LEARNING = ("ReLU", "F_FD+R", "F", *CHANGED, "F_OnePhase", "F (no noise)", "F (shared BN)")
+VARIANTS |= {name: replace(VARIANTS["F"], title=name, network=VARIANTS["F"].network | changed) for name, changed in CHANGED.items()}
+QUARTER = "F with a quarter of the step size"
+VARIANTS[QUARTER] = replace(VARIANTS["F"], title=QUARTER, step=0.25)
+LEARNING = ("ReLU", "F_FD+R", "F", *CHANGED, QUARTER, "F_OnePhase", "F (no noise)", "F (shared BN)")
 # Five other CNN families, at a size that two processors can train; the same in every profile.
 FAMILIES: dict[str, dict] = {
     "DenseNet": {"backbone": "densenet121",
