@@ -50,9 +50,9 @@ CURRENT: dict[str, Method] = PUBLISHED | {
 
 @dataclass(frozen=True)
 class Scale:
-    """How many images and steps a profile affords: cheap attacks, ART's C&W-L2 and DeepFool, its C&W-Linf, sound (`few` in L2 and on
-    native pixels), studies. hurry: attack of ART -> what smoke, where it only has to run, changes of its defaults. norms: those that
-    Tables 2 and 4 are attacked in; with one alone, native pixels are left out too."""
+    """How many images and steps a profile affords: cheap attacks, ART's C&W-L2 and DeepFool, its C&W-Linf (image after image; 0
+    leaves it out), sound (`few` in L2 and on native pixels), studies. hurry: attack of ART -> what smoke, where it only has to run,
+    changes of its defaults. norms: those that Tables 2 and 4 are attacked in; with one alone, native pixels are left out too."""
 
     cheap: int
     costly: int
@@ -81,7 +81,7 @@ SMOKE_SCALE = Scale(10, 10, 10, 10, 10, steps=5, restarts=1, queries=50, iterati
                     hurry=(("linf-cw", COARSE), ("l2-cw", FEW_STEPS), ("l2-deepfool", FEW_STEPS)))  # fmt: skip
 LAPTOP_SCALE = Scale(100, 50, 20, 100, 100, study=500, few=20)
 MEDIUM_SCALE = Scale(100, 50, 20, 50, 50, study=200, few=20, norms=("linf",))
-SHORT_SCALE = Scale(1000, 100, 50, 200, 200, few=100)
+SHORT_SCALE = Scale(500, 20, 0, 100, 100, study=500, few=20, norms=("linf",))
 PAPER_SCALE = Scale(10_000, 1000, 1000, 1000, 500, study=10_000, few=500)
 
 
@@ -142,6 +142,8 @@ def suite(columns: tuple[str, ...], linf: float, l2: float, scale: Scale, pgd: M
             count = images.get(column, scale.cheap)
             if (protocol, column) == ("current", "linf-cw"):
                 count = scale.costliest
+            if not count:
+                continue
             eps = {"linf": (linf,), "l2": (l2,)}[method.norm] if column not in UNBOUNDED else INF
             spec = AttackSpec(column, protocol, method, eps, images=count, batch_size=min(scale.batch, 100))
             attacks[f"{protocol}/{column}"] = spec
@@ -174,6 +176,8 @@ def transfer_suite(scale: Scale) -> dict[str, AttackSpec]:
                 for column in columns if protocol != "sound" else ("linf-pgd",):
                     method = PGD_SVHN if column == "linf-pgd" else scale.afford(methods[column])
                     count = scale.costliest if (protocol, column) == ("current", "linf-cw") else scale.costly
+                    if not count:
+                        continue
                     attacks[f"{protocol}/{backbone}/{name}/{column}"] = AttackSpec(
                         f"{protocol}-{backbone}-{name}-{column}", protocol, method, (EPS_SVHN,),
                         surrogate=f"svhn-{backbone}/{NETWORKS[name]}", images=count, batch_size=min(scale.batch, 100),
