@@ -18,13 +18,13 @@ class Fake:
     """hits: {network: {attack: share that stands at eps 0.3, or the radius of each image}} of `count` images, one dictionary a seed.
 
     clean: clean accuracy of 1,000 images, or by network; the same share of the attacked images is right. missing: (network, seed)
-    that are not there.
+    that are not there. absent: (network, attack) that are planned and not there.
     """
 
     setting, paper = "fake", FPD
 
-    def __init__(self, *hits, clean=0.99, count=400, missing=(), stand_in=False, attacks=None, counts=None, mse=None):
-        self.hits, self.count, self._clean, self._missing = hits, count, clean, missing
+    def __init__(self, *hits, clean=0.99, count=400, missing=(), absent=(), stand_in=False, attacks=None, counts=None, mse=None):
+        self.hits, self.count, self._clean, self._missing, self._absent = hits, count, clean, missing, absent
         self._counts, self._mse = counts, mse
         names = dict.fromkeys(name for of in hits for suite in of.values() for name in suite)
         self.profile = SimpleNamespace(
@@ -42,9 +42,12 @@ class Fake:
     def planned(self, name, attack, seed):
         return attack in self.hits[seed].get(name, {})
 
+    def has(self, name, attack, seed):
+        return self.planned(name, attack, seed) and (name, attack) not in self._absent
+
     def seeds(self, *names, attacks=()):
         def there(name, seed):
-            return (name, seed) not in self._missing and all(self.planned(name, attack, seed) for attack in attacks or ())
+            return (name, seed) not in self._missing and all(self.has(name, attack, seed) for attack in attacks or ())
 
         return [seed for seed in self.planned_seeds if all(name in self.hits[seed] and there(name, seed) for name in names)]
 

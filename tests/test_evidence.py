@@ -285,7 +285,7 @@ def test_a_table_leaves_out_and_names_what_is_not_there(tmp_path):
 
     rows = fpdlib.plan("table2", profile="laptop")
     whole = tables.caption(fpdlib.load(rows, str(tmp_path)))
-    assert "seeds 0, 1, 2;" in whole and "Left out" not in whole
+    assert "seeds 0, 1, 2;" in whole and "Not everything" not in whole
     evidence = fpdlib.load(rows, str(tmp_path))
     for seed in range(3):
         del evidence.store.committed.results[evidence.result("F", "published/linf-pgd", seed).key]
@@ -293,7 +293,7 @@ def test_a_table_leaves_out_and_names_what_is_not_there(tmp_path):
     assert "published/linf-pgd" not in set(told[told["network"] == "F"]["measure"]) and "O_PGD" in set(told["network"])
     with pytest.raises(NotComputed, match="`python -m fpdlib work --plan table2"):
         tables.measured(evidence, ["F"], ["published/linf-pgd"])
-    assert "Left out, since outcomes are missing: F." in tables.caption(evidence)
+    assert "Not everything is there of F." in tables.caption(evidence)
 
 
 def test_a_store_without_evidence_has_none(tmp_path):

@@ -109,6 +109,18 @@ def test_an_undertrained_network_decides_nothing():
     assert not measures.undertrained(three(hardened, clean={"ReLU": 0.99, "O_PGD": 0.5}), "O_PGD")  # pays for robustness
 
 
+def test_where_the_sound_attack_leaves_nothing_the_worst_case_needs_no_other():
+    """An image that is broken stays broken, whatever the attacks that are missing would find; one that stands may fall to them."""
+    hits = {"a": {"sound": 0.0, "radius": 0.4, "current": 0.3}, "b": {"sound": 0.1, "radius": 0.4, "current": 0.3}}
+    missing = [(name, attack) for name in "ab" for attack in ("radius", "current")]
+    evidence = Fake(hits, absent=missing)
+    assert measures.parts(evidence, "a", "worst", 0) == ("sound",)
+    assert measures.measurement(evidence, "a", "worst")["value"] == 0 and measures.measurement(evidence, "a", "worst")["n"] == 400
+    for name, measure in (("b", "worst"), ("a", "radius"), ("b", "radius")):
+        with pytest.raises(NotComputed):
+            measures.measurement(evidence, name, measure)
+
+
 def test_a_number_that_hides_what_the_worst_case_finds_is_masked():
     hits = both(0.3, 0.6)
     hits["b"] |= {"white-box": 0.6, "sound": 0.1}

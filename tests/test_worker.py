@@ -1,5 +1,6 @@
 """Equal workers on one store: everything once, whatever is killed; the command line; notebooks' `compute`."""
 
+import contextlib
 import multiprocessing
 import os
 import re
@@ -350,6 +351,22 @@ def test_the_command_line_names_mistakes(tmp_path, monkeypatch, capsys, argument
 def test_cuda_without_a_gpu_is_named(monkeypatch, capsys, tmp_path):
     assert main(monkeypatch, "work", "--device", "cuda", "--store", tmp_path) == 2
     assert "no GPU" in capsys.readouterr().err
+
+
+def test_several_workers_share_a_gpu_evenly(tmp_path, monkeypatch):
+    """As many as its memory takes; the next one goes to the GPU that has the fewest."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda number: (int((80e9, 30e9)[number]), int(80e9)))
+    for number, expected in ((32, 8), (3, 3), (1, 2)):  # six and two; no more than processors, but one a GPU
+        monkeypatch.setattr(worker, "processors", lambda number=number: number)
+        assert worker.workers(torch.device("cuda")) == expected
+    store = Store(tmp_path)
+    store.prepare()
+    with contextlib.ExitStack() as held:
+        taken = [held.enter_context(worker.gpu(store, torch.device("cuda"))).index for _ in range(5)]
+    assert taken == [0, 1, 0, 1, 0]
+    with worker.gpu(store, torch.device("cuda")) as mine:
+        assert mine.index == 0
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

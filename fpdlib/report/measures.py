@@ -22,7 +22,8 @@ def parts(evidence: Evidence, name: str, measure: str, seed: int) -> tuple[str, 
     """The attacks whose outcomes a measure of a network rests on.
 
     `average`: Table 1's last column, the mean of white-box and transfer. `worst...` and `radius...`: every attack that is planned
-    in the norm and space of the suite's sound one. Any other: itself.
+    in the norm and space of the suite's sound one; where that one leaves no image, of the others those that are there, as none could
+    change it. Any other: itself.
     """
     if measure == "average":
         return "white-box", "transfer-oracle"
@@ -31,7 +32,11 @@ def parts(evidence: Evidence, name: str, measure: str, seed: int) -> tuple[str, 
     suite, base = evidence.profile.attacks, measure.replace("worst", "sound", 1)
     like = suite[base]
     alike = (key for key, spec in suite.items() if (spec.norm, spec.space) == (like.norm, like.space))
-    return (base, *(key for key in alike if key != base and evidence.planned(name, key, seed)))
+    planned = (base, *(key for key in alike if key != base and evidence.planned(name, key, seed)))
+    there = tuple(key for key in planned if evidence.has(name, key, seed))
+    if measure.startswith("worst") and base in there and not evaluation.robust(evidence.outcome(name, base, seed)).iloc[:, -1].any():
+        return there
+    return planned
 
 
 def scores(evidence: Evidence, name: str, measure: str, seed: int, numbers_only: bool = False) -> pd.Series:

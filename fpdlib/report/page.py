@@ -28,6 +28,8 @@ PICTURES = {
                "Ours with its 95 % interval; a tick is the size that the paper states; right of 0 is what it claims."),
     "headlines": ("The headline claims", "Fixed before anything was computed; in the grey band a difference cannot be found."),
     **{f"table{n}": (f"Table {n} ({data})", HATCHED) for n, data in enumerate(("MNIST", "MNIST", "SVHN", "SVHN"), 1)},
+    "scale": ("The paper's ResNet-101 beside the small network",
+              "MNIST, L-inf eps 0.3: above the line as published, below it today's library and the worst case."),
     "caltech": ("Caltech (text)", "What PGD as published leaves (o), the worst case (|), and what the paper prints (x)."),
 }  # fmt: skip
 # Where a claim is looked into: by its test, else its setting; what is left is in the notebook of all claims.

@@ -69,10 +69,10 @@ def caption(evidence: Evidence, cells: str = "") -> str:
     profile, names = evidence.profile, evidence.names
     mark = "STAND-IN images, not comparable with the paper: " if profile.stand_in else ""
     changed = f" ({profile.changes})" if profile.changes else ""
-    per_network = [evidence.seeds(name) for name in names]
+    per_network = [evidence.seeds(name, attacks=()) for name in names]
     seeds = ", ".join(str(seed) for seed in evidence.planned_seeds if any(seed in of for of in per_network))
     fewer = " (some networks fewer)" if len({len(of) for of in per_network if of}) > 1 else ""
-    gone = f" Left out, since outcomes are missing: {', '.join(evidence.missing())}." if evidence.missing() else ""
+    gone = f" Not everything is there of {', '.join(evidence.missing())}." if evidence.missing() else ""
     counts = sorted({spec.images for spec in profile.attacks.values()})
     return (
         f"{mark}profile {profile.name}{changed}, {profile.dataset}, {profile.network.backbone} family at "
