@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fpdlib import data
-from fpdlib.data import datasets
+from fpdlib.data import datasets, readers
 from fpdlib.errors import FPDError
 from fpdlib.files import project_folder
 
@@ -45,7 +45,7 @@ def test_the_sample_is_part_of_mnist(sample):
 @pytest.fixture
 def broken_sample(tmp_path, monkeypatch):
     shutil.copytree(datasets.SAMPLES, tmp_path / "samples")
-    monkeypatch.setattr(datasets, "SAMPLES", tmp_path / "samples")
+    monkeypatch.setattr(readers, "SAMPLES", tmp_path / "samples")
     return tmp_path / "samples" / "mnist"
 
 
@@ -65,7 +65,7 @@ def test_missing_mnist_offline_says_where_it_belongs(tmp_path, monkeypatch):
     def offline(*args, **kwargs):
         raise RuntimeError("no network")
 
-    monkeypatch.setattr(datasets, "MNIST", offline)
+    monkeypatch.setattr(readers, "MNIST", offline)
     with pytest.raises(FPDError, match=r"train-images-idx3-ubyte.*no network.*FPD_DATA.*bundled"):
         data.load("mnist", 32, root=tmp_path)
 
@@ -73,7 +73,7 @@ def test_missing_mnist_offline_says_where_it_belongs(tmp_path, monkeypatch):
 def test_truncated_mnist_is_named(tmp_path, monkeypatch):
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
-    for file in datasets.MNIST_MD5:
+    for file in readers.MNIST_MD5:
         (raw / file).write_bytes(struct.pack(">IIII", 0x803, 1, 28, 28))
     with pytest.raises(FPDError, match=r"ubyte is truncated or corrupted: its md5.*16 bytes.*Delete"):
         data.load("mnist", 32, root=tmp_path)
@@ -81,7 +81,7 @@ def test_truncated_mnist_is_named(tmp_path, monkeypatch):
 
 def test_the_data_folder_comes_from_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("FPD_DATA", str(tmp_path))
-    monkeypatch.setattr(datasets, "MNIST", lambda root, download: (_ for _ in ()).throw(RuntimeError("no network")))
+    monkeypatch.setattr(readers, "MNIST", lambda root, download: (_ for _ in ()).throw(RuntimeError("no network")))
     with pytest.raises(FPDError, match=str(tmp_path)):
         data.load("mnist", 32)
 

@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from fpdlib import data
-from fpdlib.data import datasets
+from fpdlib.data import datasets, readers
 from fpdlib.data.datasets import DATASETS, folder_split
 from fpdlib.errors import FPDError
 from fpdlib.files import project_folder
@@ -28,7 +28,7 @@ def svhn(tmp_path, monkeypatch):
         path = folder / f"{split}_32x32.mat"
         savemat(path, {"X": pixels, "y": labels})
         entries[split] = ["", path.name, hashlib.md5(path.read_bytes()).hexdigest()]
-    monkeypatch.setattr(datasets.SVHN, "split_list", datasets.SVHN.split_list | entries)
+    monkeypatch.setattr(readers.SVHN, "split_list", readers.SVHN.split_list | entries)
     return tmp_path
 
 
@@ -41,14 +41,13 @@ def test_svhn_is_read_from_its_own_format(svhn):
 
 
 def test_the_real_checksums_are_torchvisions():
-    assert datasets.SVHN.split_list["test"][1:] == ["test_32x32.mat", "eb5a983be6a315427106f1b164d9cef3"]
-    assert datasets.SVHN.split_list["train"][1:] == ["train_32x32.mat", "e26dedcc434d2e4c54c9b2d4a06d8373"]
+    assert readers.SVHN.split_list["test"][1:] == ["test_32x32.mat", "eb5a983be6a315427106f1b164d9cef3"]
+    assert readers.SVHN.split_list["train"][1:] == ["train_32x32.mat", "e26dedcc434d2e4c54c9b2d4a06d8373"]
 
 
 def test_the_papers_ten_thousand_are_the_first(svhn, monkeypatch):
     assert "an assumption" in DATASETS["svhn-10000"].description
-    reader = datasets.partial(datasets._read_svhn, test_images=5)
-    monkeypatch.setitem(DATASETS, "svhn-10000", datasets.Dataset("", reader, 10, 8, 2))
+    monkeypatch.setitem(DATASETS, "svhn-10000", datasets.Dataset("", "svhn", 10, 8, 2, options={"test_images": 5}))
     few, all_ = data.load("svhn-10000", 32, root=svhn), data.load("svhn", 32, root=svhn)
     assert len(few.test) == 5 and torch.equal(few.test.native, all_.test.native[:5])
 
@@ -64,7 +63,7 @@ def test_missing_and_damaged_svhn_are_named(svhn, tmp_path, monkeypatch):
     def offline(*_, **__):
         raise RuntimeError("no network")
 
-    monkeypatch.setattr(datasets.SVHN, "__init__", offline)
+    monkeypatch.setattr(readers.SVHN, "__init__", offline)
     with pytest.raises(FPDError, match=r"train_32x32\.mat is missing.*no network.*FPD_DATA.*bundled"):
         data.load("svhn", 32, root=svhn)
 
@@ -80,8 +79,8 @@ def photographs(folder, counts, size=(20, 14)):
 def test_caltech_is_split_per_folder_in_file_order(tmp_path, monkeypatch):
     counts = [12, 31, 20]
     photographs(tmp_path / "caltech101" / "101_ObjectCategories", counts)
-    reader = datasets.partial(datasets._read_photographs, folder="caltech101/101_ObjectCategories", classes=3, parts=(0.9, 0.1))
-    monkeypatch.setitem(DATASETS, "caltech101", datasets.Dataset("", reader, 3, 6, 3))
+    options = datasets.CALTECH101 | {"classes": 3}
+    monkeypatch.setitem(DATASETS, "caltech101", datasets.Dataset("", "photographs", 3, 6, 3, options=options))
     splits = data.load("caltech101", 16, root=tmp_path)
     assert splits.test.labels.bincount().tolist() == [1, 3, 2] and len(splits.train) + len(splits.held_out) == 10 + 27 + 18
     assert splits.test.pixels.shape[1:] == (3, 16, 16)
@@ -119,16 +118,16 @@ def test_wrong_folders_and_broken_photographs_are_named(tmp_path):
     bad = tmp_path / "image.jpg"
     bad.write_bytes(b"not a photograph")
     with pytest.raises(FPDError, match=r"image\.jpg is not a readable image"):
-        datasets._decode(str(bad), 16)
+        readers._decode(str(bad), 16)
 
 
 def test_decoded_photographs_are_kept_and_a_damaged_copy_is_made_again(tmp_path, monkeypatch):
     photographs(tmp_path / "c", [3, 2])
-    listing = datasets.ImageFolder(tmp_path / "c", loader=datasets.partial(datasets._decode, size=8))
-    first = datasets._cached(tmp_path / "kept.safetensors", listing, 8)
+    listing = readers.ImageFolder(tmp_path / "c", loader=readers.partial(readers._decode, size=8))
+    first = readers._cached(tmp_path / "kept.safetensors", listing, 8)
     assert first.shape == (5, 3, 8, 8) and not (tmp_path / "kept.safetensors").exists()  # few: not worth a file
     (tmp_path / "kept.safetensors").write_bytes(b"damaged")
-    assert torch.equal(datasets._cached(tmp_path / "kept.safetensors", listing, 8), first)
+    assert torch.equal(readers._cached(tmp_path / "kept.safetensors", listing, 8), first)
 
 
 @pytest.mark.parametrize(("name", "train", "test"), [("svhn-stand-in", 4000, 1000), ("caltech101-sample", 400, 100)])
@@ -147,7 +146,7 @@ def test_damaged_stand_ins_are_named(tmp_path, monkeypatch):
     import shutil
 
     shutil.copytree(datasets.SAMPLES / "svhn-stand-in", tmp_path / "svhn-stand-in")
-    monkeypatch.setattr(datasets, "SAMPLES", tmp_path)
+    monkeypatch.setattr(readers, "SAMPLES", tmp_path)
     path = tmp_path / "svhn-stand-in" / "train_32x32.mat"
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(FPDError, match=r"train_32x32\.mat is truncated or corrupted.*git checkout"):

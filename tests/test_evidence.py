@@ -3,6 +3,8 @@
 import io
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -298,3 +300,15 @@ def test_a_table_leaves_out_and_names_what_is_not_there(tmp_path):
 
 def test_a_store_without_evidence_has_none(tmp_path):
     assert not Store(tmp_path).committed.results and not Committed(tmp_path / "no").results
+
+
+def test_reading_evidence_imports_no_more_than_it_needs(tmp_path):
+    """torchvision, timm and the attack libraries take seconds to import: every notebook and command would wait for them."""
+    script = """
+import sys, fpdlib, fpdlib.report
+rows = fpdlib.plan("table1", profile="laptop", seeds=[0]).query("network == 'F' and kind != 'studies'")
+assert len(fpdlib.load(rows, sys.argv[1]).outcomes)
+print([name for name in ("torchvision", "timm", "art", "foolbox", "nbconvert") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fpdlib.data.datasets import SAMPLES, _read_mnist
+from fpdlib.data.datasets import SAMPLES
+from fpdlib.data.readers import mnist
 from fpdlib.files import project_folder
 
 PER_CLASS = {"train": 1000, "test": 200}
@@ -25,7 +26,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(SEED)
     checksums, indices = {}, {}
-    splits = _read_mnist(Path(sys.argv[1]) if len(sys.argv) > 1 else project_folder("data", "FPD_DATA"))
+    splits = mnist(Path(sys.argv[1]) if len(sys.argv) > 1 else project_folder("data", "FPD_DATA"))
     for (split, count), (images, labels) in zip(PER_CLASS.items(), splits, strict=True):
         images, labels = images.numpy(), labels.numpy()
         per_digit = [rng.choice(np.flatnonzero(labels == digit), count, replace=False) for digit in range(10)]

@@ -46,7 +46,7 @@ def main() -> None:
         raw = bytearray((folder / name).read_bytes())
         raw[:116] = b"MATLAB 5.0 MAT-file".ljust(116)  # the header holds the date; the file must not
         (folder / name).write_bytes(raw)
-        print(name, hashlib.md5(raw).hexdigest(), "(datasets.StandIn checks it)")
+        print(name, hashlib.md5(raw).hexdigest(), "(readers.StandIn checks it)")
 
 
 if __name__ == "__main__":

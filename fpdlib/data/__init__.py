@@ -1,4 +1,4 @@
-"""MNIST, SVHN and Caltech as uint8 tensors on the device: readers with checksums, splits, bundled samples and stand-ins.
+"""MNIST, SVHN and Caltech as uint8 tensors on the device: what they are, readers with checksums, splits, bundled stand-ins.
 
 May import: the ground and torchvision.
 """

@@ -16,7 +16,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.transforms.v2 import functional as transforms
 
 from fpdlib.data.datasets import DATASETS
 from fpdlib.errors import choose
@@ -128,6 +127,8 @@ def load(name: str, image_size: int, device="cpu", root: str | Path | None = Non
 
 
 def _images(native: Tensor, labels: Tensor, size: int) -> Images:
+    from torchvision.transforms.v2 import functional as transforms  # slow to import, and not needed to read results
+
     native = native[:, None] if native.dim() == 3 else native
     pixels = native if native.shape[-1] == size else transforms.resize(native, [size, size], antialias=True)
     return Images(pixels, labels.long(), native)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import timm
 import torch
 from torch import nn
 
@@ -16,6 +15,8 @@ STAGES = ("stem", "stage1", "stage2", "stage3", "stage4")
 
 def build_backbone(spec: NetworkSpec) -> nn.Module:
     """The timm CNN of a spec, with the spec's activation everywhere (`act_layer`)."""
+    import timm  # slow to import, and not needed to read results
+
     if not timm.is_model(spec.backbone):
         near = ", ".join(timm.list_models(f"*{spec.backbone[:6]}*")[:8]) or "none"
         raise FPDError(f"backbone is {spec.backbone!r}, which timm does not have; close names: {near}.")

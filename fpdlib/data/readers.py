@@ -1,0 +1,173 @@
+"""The data sets' files, read with torchvision: checksums, downloads, decoding, and the bundled images.
+
+A reader takes the data folder and the network's image size and returns ((images, labels), (images, labels)) for
+training and test: uint8 (N, H, W) or (N, C, H, W), labels int64. Photographs, which come in all sizes, are resized to
+the square while they are decoded (Sec. 4: "resized into 224-by-224"); all else keeps its native size.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import shutil
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torchvision.datasets import MNIST, SVHN, ImageFolder
+from torchvision.datasets.mnist import read_image_file, read_label_file
+from torchvision.transforms.v2 import functional as transforms
+from tqdm import tqdm
+
+from fpdlib.data.datasets import SAMPLES, folder_split
+from fpdlib.errors import FPDError
+from fpdlib.files import replace_file
+
+# The canonical files after decompression.
+MNIST_MD5 = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+BUNDLED = "or use a profile with bundled images (smoke, laptop)"
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def mnist_sample(root: Path, size: int):
+    folder = SAMPLES / "mnist"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    splits = []
+    for split in ("train", "test"):
+        parts = []
+        for part, reader in (("images", read_image_file), ("labels", read_label_file)):
+            path = folder / f"{split}-{part}.gz"
+            _verify(path, "sha256", manifest["sha256"][path.name], "Restore it with `git checkout -- fpdlib/data/samples`.")
+            parts.append(_read_idx(path, reader))
+        splits.append(tuple(parts))
+    return splits
+
+
+def _read_idx(path: Path, reader):
+    # torchvision reads the format from an uncompressed file only
+    with tempfile.NamedTemporaryFile(suffix="-idx") as unpacked, gzip.open(path) as source:
+        shutil.copyfileobj(source, unpacked)
+        unpacked.flush()
+        return reader(unpacked.name)
+
+
+def mnist(root: Path, size: int = 0):
+    raw = root / "MNIST" / "raw"
+    if not all((raw / file).exists() for file in MNIST_MD5):
+        try:
+            MNIST(root, download=True)
+        except Exception as error:
+            missing = [file for file in MNIST_MD5 if not (raw / file).exists()]
+            raise FPDError(
+                f"MNIST is incomplete in {raw} (missing: {', '.join(missing)}) and could not be downloaded ({first_line(error)}). "
+                f"Put the four *-ubyte files there, set FPD_DATA to a folder that has MNIST/raw, {BUNDLED}."
+            ) from error
+    for file, md5 in MNIST_MD5.items():
+        _verify(raw / file, "md5", md5, f"Delete {raw} to download it again.")
+    return [
+        (read_image_file(str(raw / f"{part}-images-idx3-ubyte")), read_label_file(str(raw / f"{part}-labels-idx1-ubyte")))
+        for part in ("train", "t10k")
+    ]
+
+
+def _verify(path: Path, algorithm: str, expected: str, remedy: str) -> None:
+    try:
+        with open(path, "rb") as file:
+            found = hashlib.file_digest(file, algorithm).hexdigest()
+    except OSError as error:
+        raise FPDError(f"{path} cannot be read ({error.strerror}). {remedy}") from error
+    if found != expected:
+        size = path.stat().st_size
+        raise FPDError(
+            f"{path} is truncated or corrupted: its {algorithm} is {found} ({size:,} bytes), expected {expected}. {remedy}"
+        )
+
+
+class StandIn(SVHN):
+    """The bundled stand-in for SVHN, in SVHN's own file format, read by torchvision's own reader."""
+
+    split_list = {  # noqa: RUF012 (torchvision's own form)
+        "train": ["", "train_32x32.mat", "3286520e2d7e82f789953be3e22c3bbc"],
+        "test": ["", "test_32x32.mat", "a39986bcb2bbb05d61b5719ab4fc987f"],
+    }
+
+
+def svhn(root: Path, size: int, stand_in: bool = False, test_images: int | None = None):
+    kind = StandIn if stand_in else SVHN
+    folder = SAMPLES / "svhn-stand-in" if stand_in else root / "SVHN"
+    splits = []
+    for split in ("train", "test"):
+        name, md5 = kind.split_list[split][1:]
+        path = folder / name
+        if not stand_in and not path.exists():
+            try:
+                SVHN(folder, split, download=True)
+            except Exception as error:
+                raise FPDError(
+                    f"{path} is missing and could not be downloaded ({first_line(error)}). Put SVHN's train_32x32.mat and "
+                    f"test_32x32.mat there, set FPD_DATA to a folder that has SVHN/, {BUNDLED}."
+                ) from error
+        remedy = "Restore it with `git checkout -- fpdlib/data/samples`." if stand_in else "Delete it to download it again."
+        _verify(path, "md5", md5, remedy)
+        read = kind(folder, split)
+        splits.append((torch.from_numpy(read.data).contiguous(), torch.from_numpy(read.labels)))
+    pixels, labels = splits[1]
+    return [splits[0], (pixels[:test_images], labels[:test_images])]
+
+
+def photographs(root: Path, size: int, folder: str, classes: int, parts: tuple[float, float],
+                      seed: int | None = None):  # fmt: skip
+    """A folder per class; every folder counts, so Caltech-101 has 102 classes (torchvision's own class drops one)."""
+    path = SAMPLES / folder if folder.endswith("sample") else root / folder
+    found = sorted(p.name for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
+    if len(found) != classes:
+        raise FPDError(
+            f"{path} holds {len(found)} image folders; accepted: {classes}. Extract the data set there "
+            f"({folder}/<class>/image_0001.jpg), set FPD_DATA to the folder above it, {BUNDLED}."
+        )
+    listing = ImageFolder(path, loader=partial(_decode, size=size))
+    names = "\n".join(f"{Path(file).relative_to(path)} {Path(file).stat().st_size}" for file, _ in listing.samples)
+    digest = hashlib.sha256(names.encode()).hexdigest()[:12]
+    labels = np.array(listing.targets)
+    pixels = _cached(root / "decoded" / f"{Path(folder).name}-{size}-{digest}.safetensors", listing, size)
+    chosen = folder_split(labels, parts, seed)
+    return [(pixels[index], torch.from_numpy(labels[index])) for index in map(torch.from_numpy, chosen)]
+
+
+def _decode(path: str, size: int) -> Tensor:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return transforms.pil_to_tensor(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
+    except (OSError, UnidentifiedImageError) as error:
+        raise FPDError(f"{path} is not a readable image ({error}). Extract the data set again.") from error
+
+
+def _cached(path: Path, listing: ImageFolder, size: int) -> Tensor:
+    """All images decoded, (N, 3, size, size); kept beside the data, since decoding takes a minute."""
+    try:
+        return load_file(path)["pixels"]
+    except (OSError, SafetensorError, KeyError):
+        pass
+    pixels = torch.empty(len(listing), 3, size, size, dtype=torch.uint8)
+    for number in tqdm(range(len(listing)), desc="decode", mininterval=2, leave=False, disable=len(listing) < 2000):
+        pixels[number] = listing[number][0]
+    if len(listing) >= 2000:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, lambda temporary: save_file({"pixels": pixels}, temporary))
+    return pixels
