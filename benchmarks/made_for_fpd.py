@@ -8,7 +8,6 @@ how many of those that AutoAttack leaves each of the others breaks. Writes resul
 
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 
@@ -16,7 +15,7 @@ import fpdlib
 from fpdlib import data, evaluation
 from fpdlib.attacks.methods import PGD, AutoAttack, MadeForFPD
 from fpdlib.attacks.spec import AttackSpec
-from fpdlib.report.publish import Table
+from fpdlib.report import publish
 
 
 def main(profile: str, images: str, *names: str) -> None:
@@ -40,7 +39,7 @@ def main(profile: str, images: str, *names: str) -> None:
                           "breaks of what AutoAttack leaves": found})  # fmt: skip
             print(lines[-1], flush=True)
     frame, words = pd.DataFrame(lines), f"Profile {profile}, seed 0, L-inf at the median radius; images that stand."
-    Table("made_for_fpd", frame, frame, words).write(Path("results") / profile)
+    publish.table(publish.results_folder(profile), "made_for_fpd", frame, frame, words)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Is the radius search strong enough? Against AutoAttack at three radii, on trained networks.
 
-    python benchmarks/radius_vs_autoattack.py laptop 40 Deep F      (needs their checkpoints: committed, or in the store)
+    python benchmarks/radius_vs_autoattack.py laptop 40 Deep F X F_FD+R      (needs their checkpoints: committed, or in the store)
 
 For each network the radii of the first test images, then AutoAttack (APGD-CE, APGD-T, FAB-T, Square on the logits before tanh, judged
 on the deployed output) at their quartiles: how many images stand in each. Writes
@@ -9,7 +9,6 @@ results/<profile>/tables/radius_vs_autoattack.{csv,md}.
 
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,7 @@ import fpdlib
 from fpdlib import data, evaluation
 from fpdlib.attacks.methods import AutoAttack
 from fpdlib.attacks.spec import AttackSpec
-from fpdlib.report.publish import Table
+from fpdlib.report import publish
 
 
 def main(profile: str, images: str, *names: str) -> None:
@@ -37,7 +36,7 @@ def main(profile: str, images: str, *names: str) -> None:
                           "passes an image": round(counts["backwards"] / len(radii))})  # fmt: skip
             print(lines[-1], flush=True)
     frame, words = pd.DataFrame(lines), f"Profile {profile}, seed 0, L-inf; images that stand beyond a radius."
-    Table("radius_vs_autoattack", frame, frame, words).write(Path("results") / profile)
+    publish.table(publish.results_folder(profile), "radius_vs_autoattack", frame, frame, words)
 
 
 if __name__ == "__main__":
