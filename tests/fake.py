@@ -28,7 +28,11 @@ class Fake:
         self._counts, self._mse = counts, mse
         names = dict.fromkeys(name for of in hits for suite in of.values() for name in suite)
         self.profile = SimpleNamespace(
-            attacks=attacks or {name: spec() for name in names}, stand_in=stand_in, dataset="fake", name="fake"
+            attacks=attacks or {name: spec() for name in names},
+            stand_in=stand_in,
+            dataset="fake",
+            name="fake",
+            scale=SimpleNamespace(norms=("linf", "l2")),
         )
         self.names = tuple(dict.fromkeys(name for of in hits for name in of))
         self.planned_seeds = list(range(len(hits)))

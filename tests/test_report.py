@@ -119,6 +119,23 @@ def test_where_the_sound_attack_leaves_nothing_the_worst_case_needs_no_other():
     for name, measure in (("b", "worst"), ("a", "radius"), ("b", "radius")):
         with pytest.raises(NotComputed):
             measures.measurement(evidence, name, measure)
+    # no seed is chosen by its outcome: one that leaves something takes the rule from all
+    mixed = Fake({"a": {"sound": 0.0, "radius": 0.4}}, {"a": {"sound": 0.1, "radius": 0.4}}, absent=[("a", "radius")])
+    with pytest.raises(NotComputed):
+        measures.measurement(mixed, "a", "worst")
+
+
+def test_a_radius_that_one_seed_lacks_leaves_the_others_comparable():
+    """Where the worst case is known of more seeds than the radius is."""
+    rng = np.random.default_rng(0)
+    hits = [{name: {"sound": 0.0, "radius": np.clip(mean + 0.05 * rng.normal(size=400), 0.01, 0.29)} for name, mean in
+             (("a", 0.1), ("b", 0.2))} for _ in range(4)]  # fmt: skip
+    suite = {"sound": spec(), "radius": spec(eps=1.0)}
+    whole = measures.compare(Fake(*hits, attacks=suite), "b", "a", "radius")
+    fewer = Fake(*hits, attacks=suite)
+    fewer.has = lambda name, attack, seed: (name, attack, seed) != ("a", "radius", 3)
+    part = measures.compare(fewer, "b", "a", "radius")
+    assert whole["verdict"] == part["verdict"] == "holds" and (whole["seeds"], part["seeds"]) == (4, 3)
 
 
 def test_a_number_that_hides_what_the_worst_case_finds_is_masked():

@@ -356,15 +356,15 @@ def test_cuda_without_a_gpu_is_named(monkeypatch, capsys, tmp_path):
 def test_several_workers_share_a_gpu_evenly(tmp_path, monkeypatch):
     """As many as its memory takes; the next one goes to the GPU that has the fewest."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda number: (int((80e9, 30e9)[number]), int(80e9)))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: SimpleNamespace(total_memory=(80e9, 30e9)[number]))
     for number, expected in ((32, 8), (3, 3), (1, 2)):  # six and two; no more than processors, but one a GPU
         monkeypatch.setattr(worker, "processors", lambda number=number: number)
         assert worker.workers(torch.device("cuda")) == expected
     store = Store(tmp_path)
     store.prepare()
     with contextlib.ExitStack() as held:
-        taken = [held.enter_context(worker.gpu(store, torch.device("cuda"))).index for _ in range(5)]
-    assert taken == [0, 1, 0, 1, 0]
+        taken = [held.enter_context(worker.gpu(store, torch.device("cuda"))).index for _ in range(8)]
+    assert taken == [0, 1, 0, 1, 0, 0, 0, 0]
     with worker.gpu(store, torch.device("cuda")) as mine:
         assert mine.index == 0
 

@@ -110,7 +110,7 @@ PROFILES = {
         Profile(
             "paper", "one GPU over night: the paper's epochs, attacks and all test images",
             "mnist", RESNET101, {"precision": "bfloat16"},
-            table1_suite(images=10000, sound_images=10000, batch_size=1000, scale=PAPER_SCALE),
+            table1_suite(images=10000, sound_images=10000, batch_size=500, scale=PAPER_SCALE),
             PAPER_SCALE, DiagnosisSpec(images=1000, planted=100, grid=41),
             seeds=(0, 1, 2), adversaries=PAPER_ADVERSARIES,
         ),

@@ -18,12 +18,11 @@ FLOOR = 0.05  # of clean accuracy below the plain network's of the same budget, 
 FAILED = 0.9  # of the clean accuracy: what an attack that fails leaves
 
 
-def parts(evidence: Evidence, name: str, measure: str, seed: int) -> tuple[str, ...]:
-    """The attacks whose outcomes a measure of a network rests on.
+def planned(evidence: Evidence, name: str, measure: str, seed: int) -> tuple[str, ...]:
+    """The attacks that a measure of a network takes into account.
 
     `average`: Table 1's last column, the mean of white-box and transfer. `worst...` and `radius...`: every attack that is planned
-    in the norm and space of the suite's sound one; where that one leaves no image, of the others those that are there, as none could
-    change it. Any other: itself.
+    in the norm and space of the suite's sound one. Any other: itself.
     """
     if measure == "average":
         return "white-box", "transfer-oracle"
@@ -32,11 +31,26 @@ def parts(evidence: Evidence, name: str, measure: str, seed: int) -> tuple[str, 
     suite, base = evidence.profile.attacks, measure.replace("worst", "sound", 1)
     like = suite[base]
     alike = (key for key, spec in suite.items() if (spec.norm, spec.space) == (like.norm, like.space))
-    planned = (base, *(key for key in alike if key != base and evidence.planned(name, key, seed)))
-    there = tuple(key for key in planned if evidence.has(name, key, seed))
-    if measure.startswith("worst") and base in there and not evaluation.robust(evidence.outcome(name, base, seed)).iloc[:, -1].any():
-        return there
-    return planned
+    return (base, *(key for key in alike if key != base and evidence.planned(name, key, seed)))
+
+
+def parts(evidence: Evidence, name: str, measure: str, seed: int) -> tuple[str, ...]:
+    """The attacks whose outcomes a measure of a network rests on: `planned`; in the worst case, where the sound attack leaves no
+    image of any seed, those that are there, as none could change it."""
+    found = planned(evidence, name, measure, seed)
+    if measure.startswith("worst") and evidence.has(name, found[0], seed) and leaves_nothing(evidence, name, found[0]):
+        return tuple(key for key in found if evidence.has(name, key, seed))
+    return found
+
+
+def leaves_nothing(evidence: Evidence, name: str, attack: str) -> bool:
+    """Whether an attack leaves no image of any network that it was made on: of all seeds, so that none is chosen by its outcome."""
+    known, here = vars(evidence).setdefault("nothing", {}), evidence.seeds(name, attacks=(attack,))
+    if (name, attack) not in known:
+        known[name, attack] = bool(here) and not any(
+            evaluation.robust(evidence.outcome(name, attack, seed)).iloc[:, -1].any() for seed in here
+        )
+    return known[name, attack]
 
 
 def scores(evidence: Evidence, name: str, measure: str, seed: int, numbers_only: bool = False) -> pd.Series:
@@ -95,18 +109,19 @@ def measurement(evidence: Evidence, name: str, measure: str, seeds: list[int] | 
     """Mean over seeds in percent, Wilson 95 % interval at n images (of the mean), and the range over seeds.
 
     `nan`: how much of what is missing to 100 % rests on outputs that are not numbers alone, in percent: for a 0/1 score the share
-    of broken images that no attack broke otherwise. nan where nothing is broken. `masked`: see there. Raises NotComputed if no
-    seed is there.
+    of broken images that no attack broke otherwise. nan where nothing is broken, or attacks that could break otherwise are missing.
+    `masked`: see there. Raises NotComputed if no seed is there.
     """
     seeds = seeds or seeds_of(evidence, name, measure)
     per_seed = [scores(evidence, name, measure, seed) for seed in seeds]
     values = [float(s.mean()) for s in per_seed]
     mean, n = float(np.mean(values)), len(per_seed[0])
     interval = evaluation.rate(np.arange(n) < round(mean * n))
+    whole = all(evidence.has(name, part, seed) for seed in seeds for part in planned(evidence, name, measure, seed))
     otherwise = np.mean([scores(evidence, name, measure, seed, numbers_only=True).mean() for seed in seeds])
     return {
         "value": 100 * mean, "n": n, "low": 100 * interval.low, "high": 100 * interval.high,
-        "nan": 100 * float(otherwise - mean) / (1 - mean) if mean < 1 else float("nan"),
+        "nan": 100 * float(otherwise - mean) / (1 - mean) if mean < 1 and whole else float("nan"),
         "seeds": len(seeds), "seed_min": 100 * min(values), "seed_max": 100 * max(values), "masked": masked(evidence, name, measure),
     }  # fmt: skip
 
@@ -118,7 +133,8 @@ def clean_by_seed(evidence: Evidence, name: str) -> pd.DataFrame:
     """Whether the clean image is classified correctly (images, seeds), on the images of the suite's largest attack on the network's
     own inputs."""
     suite = evidence.profile.attacks
-    most = max((key for key, spec in suite.items() if spec.order == "seeded"), key=lambda key: suite[key].images)
+    seeded = (key for key, spec in suite.items() if spec.order == "seeded")
+    most = max(seeded, key=lambda key: (suite[key].images, len(evidence.seeds(name, attacks=(key,)))))
     right = {}
     for seed in evidence.complete(name, attacks=(most,)):
         frame = evidence.outcome(name, most, seed).drop_duplicates("index").set_index("index").sort_index()
@@ -195,7 +211,8 @@ def blind(evidence: Evidence, name: str, measure: str) -> bool:
         return False
     known, bound = vars(evidence).setdefault("blind", {}), reach(evidence, measure) * WITHIN
     if (name, measure) not in known:
-        worst, norm = by_seed(evidence, name, measure.replace("radius", "worst", 1)), evidence.profile.attacks[measure].norm
+        seeds, norm = seeds_of(evidence, name, measure), evidence.profile.attacks[measure].norm
+        worst = by_seed(evidence, name, measure.replace("radius", "worst", 1), seeds)
         alone = pd.concat({seed: evaluation.radii(evidence.outcome(name, measure, seed), norm) > bound for seed in worst}, axis=1)
         both = worst.index.intersection(alone.index)
         missed = alone.loc[both] & (worst.loc[both] == 0)

@@ -67,10 +67,15 @@ def decide(low: float, high: float, bound: float = 0.0) -> str:
 
 
 def keys(evidence: Evidence, where: str, protocol: str) -> list[str]:
-    """The attacks of a setting that speak for a protocol: its columns (`COLUMNS`); in the worst case, that of one norm, L-inf."""
+    """The attacks of a setting that speak for a protocol: its columns (`COLUMNS`), none where the scale leaves one of them out, as an
+    average over fewer is another number than the paper's; in the worst case, that of one norm, L-inf."""
     if protocol == "sound":
         return ["worst/linf"] if where != "all" else []  # the average of a table's columns has no worst case
-    return [f"{protocol}/{column}" for column in COLUMNS[where] if f"{protocol}/{column}" in evidence.profile.attacks]
+    suite, norms = evidence.profile.attacks, evidence.profile.scale.norms
+    here = {key.partition("/")[2] for key in suite}
+    columns = [column for column in COLUMNS[where] if column in here or column.split("-")[0] not in norms]
+    found = [f"{protocol}/{column}" for column in columns]
+    return found if all(key in suite for key in found) else []
 
 
 def order(evidence: Evidence, better: str, worse: str, where: str, protocol: str, printed: float = np.nan) -> Verdict:
@@ -81,7 +86,7 @@ def order(evidence: Evidence, better: str, worse: str, where: str, protocol: str
     else:
         attacks = keys(evidence, where, protocol)
     if not attacks:
-        return Verdict(NOT_TESTED, reason="no such attack in this protocol")
+        return Verdict(NOT_TESTED, reason="this protocol or scale does not have all of these attacks")
     if protocol == "sound" and "radius/linf" in evidence.profile.attacks:  # the measure of the headline claim
         return several([compare(evidence, a, b, "radius/linf")])
     # the average of a network needs all of its attacks

@@ -8,7 +8,6 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-import time
 from pathlib import Path
 
 import torch
@@ -33,7 +32,7 @@ def code_version() -> str:
 
 
 def provenance(device: torch.device) -> dict:
-    """Code, libraries, hardware, threads, and now (UTC)."""
+    """Code, libraries, hardware, threads; call it before a long run, since the source may change meanwhile."""
     processor = platform.processor() or platform.machine()
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo") as file:
@@ -45,5 +44,4 @@ def provenance(device: torch.device) -> dict:
         "python": platform.python_version(),
         "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else processor,
         "threads": torch.get_num_threads(),
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }

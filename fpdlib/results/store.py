@@ -200,7 +200,7 @@ class Store:
                     self._same_images(result, inputs.images_of)
                     meta = {"name": result.network.name, "seed": result.network.seed, "what": result.what,
                             "spec": plain(result.identity), "needs": inputs.used, "data": inputs.images_of, **found,
-                            "provenance": provenance}  # fmt: skip
+                            "provenance": provenance | {"finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}}  # fmt: skip
                     sums = {path.name: sha256(path) for path in sorted(temporary.iterdir())}
                     (temporary / "entry.json").write_text(json.dumps({"meta": meta, "sha256": sums}, indent=1) + "\n")
                     for path in temporary.iterdir():

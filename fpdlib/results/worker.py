@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import itertools
 import multiprocessing
 import os
 import signal
@@ -109,13 +108,19 @@ def leave(store: Store, result: Result, error: Exception) -> None:
 
 def workers(device: torch.device) -> int:
     """How many workers this machine takes: several a GPU, which one process alone leaves idle between its small kernels, else one a
-    processor, as far as free memory goes."""
+    processor, as far as memory goes."""
     if device.type == "cuda":
-        free = [torch.cuda.mem_get_info(number)[0] for number in range(torch.cuda.device_count())]
-        return max(len(free), min(processors(), sum(min(A_GPU, int(here / GPU_MEMORY)) for here in free)))
+        return max(torch.cuda.device_count(), min(processors(), len(places())))
     with open("/proc/meminfo") as file:
         free = 1024 * next(int(line.split()[1]) for line in file if line.startswith("MemAvailable"))
     return max(1, min(processors(), int(free / MEMORY)))
+
+
+def places() -> list[tuple[int, int]]:
+    """(place, GPU) for workers: the first of every GPU, the second of each whose memory takes two, and so on."""
+    total = (torch.cuda.get_device_properties(number).total_memory for number in range(torch.cuda.device_count()))
+    room = [max(1, min(A_GPU, int(memory / GPU_MEMORY))) for memory in total]
+    return [(place, number) for place in range(A_GPU) for number, most in enumerate(room) if place < most]
 
 
 @contextlib.contextmanager
@@ -124,7 +129,7 @@ def gpu(store: Store, device: torch.device) -> Iterator[torch.device]:
     if device.type != "cuda":
         yield device
         return
-    for place, number in itertools.product(range(A_GPU), range(torch.cuda.device_count())):
+    for place, number in places():
         try:
             with FileLock(store.root / "locks" / f"gpu-{os.uname().nodename}-{number}-{place}.lock", timeout=0):
                 yield torch.device("cuda", number)
@@ -187,6 +192,8 @@ def compute(rows: pd.DataFrame, device: str = "auto", store: str = "", budget: f
             reporter.start()
         with gpu(shelf, place) as mine:
             failed = work(known, asked, Inputs(shelf, mine, limit), lambda what: now.update(what=what))
+        for process in helpers:  # they may have begun what failed here
+            process.join()
     finally:
         stop.set()
         for process in helpers:
@@ -195,7 +202,7 @@ def compute(rows: pd.DataFrame, device: str = "auto", store: str = "", budget: f
             process.join()
     if not quiet:
         reporter.join()
-    check(failed)
+    check([result for result in failed if not there(result, shelf)])
 
 
 def announce(rows: pd.DataFrame, known: dict[str, Result], todo: list[Result], seconds: float) -> None:
