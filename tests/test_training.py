@@ -243,10 +243,9 @@ SCRIPT = """
     sample = data.load("mnist-sample", 32)
     first = torch.arange(400)
     small = data.Splits("s", sample.train.subset(first), sample.held_out.subset(first), sample.test.subset(first))
-    print("ready", flush=True)
     model = build(F_SPEC, 0)
     state = Path(sys.argv[1]) if len(sys.argv) > 1 else None
-    run.train(model, replace(QUICK, epochs=10, batch_size=50), small, 3, state)
+    run.train(model, replace(QUICK, epochs=4, batch_size=50), small, 3, state)
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, sys.argv[2] if state else "/dev/stdout")
 """
 
@@ -257,14 +256,15 @@ def test_a_killed_process_continues_bit_identically(tmp_path, number):
     state, result, whole = tmp_path / "state.safetensors", tmp_path / "killed", tmp_path / "whole"
     root = str(Path(algorithm1.__file__).parents[2])
     subprocess.run([sys.executable, "-c", script, tmp_path / "other", whole], check=True, cwd=root, capture_output=True)
-    kills = 0
+    kills, saved = 0, None
     for _ in range(2):
-        process = subprocess.Popen([sys.executable, "-c", script, state, result], cwd=root, stdout=subprocess.PIPE,
-                                   stderr=subprocess.DEVNULL)  # fmt: skip
-        process.stdout.readline()
-        time.sleep(1.0)
+        process = subprocess.Popen([sys.executable, "-c", script, state, result], cwd=root, stderr=subprocess.DEVNULL)
+        while process.poll() is None and (not state.exists() or state.stat().st_mtime_ns == saved):
+            time.sleep(0.01)
+        time.sleep(0.3)  # between two savings
         process.send_signal(number)
         process.wait(60)
+        saved = state.stat().st_mtime_ns
         kills += process.returncode != 0
     assert kills == 2 and state.exists() and not result.exists(), "the run ended before it was killed"
     subprocess.run([sys.executable, "-c", script, state, result], check=True, cwd=root, capture_output=True)
