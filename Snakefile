@@ -11,7 +11,8 @@ from pathlib import Path
 PROFILE = config.get("profile", "smoke")
 WORKERS = int(config.get("workers", 0))
 SEEDS = f"--seeds {config['seeds']}" if "seeds" in config else ""
-PARTIAL = PROFILE in ("medium", "paper-short")  # scales that leave networks out on purpose: a notebook about them ends where they would come
+# Scales that leave networks out on purpose: a notebook about them ends where they would come.
+PARTIAL = PROFILE in ("medium", "paper-short")
 NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("[0-9][0-9]-*.ipynb"))
 
 

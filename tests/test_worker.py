@@ -353,6 +353,18 @@ def test_cuda_without_a_gpu_is_named(monkeypatch, capsys, tmp_path):
     assert "no GPU" in capsys.readouterr().err
 
 
+def test_what_failed_in_one_worker_and_was_computed_by_another_is_no_failure(few, tmp_path, monkeypatch):
+    rows, honest = tiny(), worker.work
+    rows = rows[rows["kind"] == "networks"]
+    first = rows["result"].iat[0]
+    monkeypatch.setattr(worker, "work", lambda *given: [*honest(*given), first])
+    fpdlib.compute(rows, "cpu", str(tmp_path), count=1, quiet=True)
+    assert Store(tmp_path).has(first)
+    monkeypatch.setattr(worker, "work", lambda *given: [first])
+    with pytest.raises(FPDError, match="1 results could not be computed"):
+        fpdlib.compute(rows, "cpu", str(tmp_path / "other"), count=1, quiet=True)
+
+
 def test_several_workers_share_a_gpu_evenly(tmp_path, monkeypatch):
     """As many as its memory takes; the next one goes to the GPU that has the fewest."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
