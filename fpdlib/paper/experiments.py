@@ -8,7 +8,7 @@ import pandas as pd
 
 from fpdlib.errors import choose
 from fpdlib.paper.profiles import PROFILES, Profile
-from fpdlib.paper.variants import FAMILIES, VARIANTS
+from fpdlib.paper.variants import FAMILIES, LONGER, VARIANTS
 from fpdlib.paper.variants import GUESSES as GUESSES
 
 
@@ -119,7 +119,8 @@ def explored(section: str) -> Exploration:
 
 def plain_of(name: str) -> str:
     """The plain network of the same budget; '' for itself and for adversarial training, which are compared with none."""
-    other = {f"{family} F": f"{family} O" for family in FAMILIES}.get(name, "ReLU")
+    longer = {f"F ({words})": f"ReLU ({words})" for words in LONGER}
+    other = ({f"{family} F": f"{family} O" for family in FAMILIES} | longer).get(name, "ReLU")
     return "" if name == other or (name in VARIANTS and VARIANTS[name].adversary) else other
 
 

@@ -21,6 +21,7 @@ from fpdlib.paper.suites import (
     L2_MNIST,
     L2_SIZE,
     L2_SVHN,
+    LINF,
     NETWORKS,
     PGD_SVHN,
     PUBLISHED,
@@ -30,7 +31,7 @@ from fpdlib.paper.suites import (
     suite,
     transfer_suite,
 )
-from fpdlib.paper.variants import FAMILIES, LEARNING
+from fpdlib.paper.variants import FAMILIES, LEARNING, LONGER
 from fpdlib.training.adversarial import PAPER_PGD_SVHN, Adversary
 
 BEYOND = ("F", "ReLU", "F (gate)", "F (separate)", "F (gaussian)", "F (no noise)")
@@ -58,14 +59,17 @@ PAPER_BACKBONES = {
 SETTINGS = (
     "table1", "table2", *(f"svhn-{backbone}" for backbone in BACKBONES),
     *(f"transfer-{backbone}" for backbone in BACKBONES), "caltech101", "caltech256",
-    "beyond", "families", "learning", "anchor",
+    "beyond", "families", "learning", "longer", "anchor",
 )  # fmt: skip
 # What is measured on one seed to describe a network, not to compare methods.
 DESCRIBED = ("sound/l2", "sound-native/linf", "sound-native/l2")
 # Scale -> setting -> the networks that it computes of it; all of what is not named. What keeps a deep F from learning is a question
 # for deep networks alone.
+LONG = ("ReLU", "F", *(f"{name} ({words})" for words in LONGER for name in ("ReLU", "F")))
 SCOPE = {
+    "smoke": {"longer": LONG[:4]},
     "laptop": {"learning": ()},
+    "paper": {"longer": ()},  # a hundred epochs are what it has
     "medium": dict.fromkeys(SETTINGS, ()) | {"table1": ("ReLU", "F", "F (release)", "F_OnePhase", "F_FD+R", "F_FD", "X"),
                                              "table2": ("ReLU", "F"), "learning": LEARNING},
     "paper-short": dict.fromkeys(SETTINGS, ()) | {"table1": ("ReLU", "F", "F_FD+R", "X"), "table2": ("ReLU", "F")},
@@ -81,8 +85,9 @@ def setting(profile: str | Profile, name: str) -> Profile:
 
     name: 'table1'; 'table2' (MNIST); 'svhn-resnet101', 'svhn-resnet50', 'svhn-resnext50' (Table 4); 'transfer-...' (the same
     networks as targets of Table 3); 'caltech101'; 'caltech256'; 'beyond' (what the text claims and no table shows); 'families'
-    (five other CNNs); 'learning' (F with one ingredient off each); 'anchor' (known answers). Raises FPDError for any other. The
-    profile, never what a disk holds, says whether images are the data set's own or the bundled stand-in's.
+    (five other CNNs); 'learning' (F with one ingredient off each); 'longer' (O and F trained for longer); 'anchor' (known answers).
+    Raises FPDError for any other. The profile, never what a disk holds, says whether images are the data set's own or the bundled
+    stand-in's.
     """
     base = get_profile(profile) if isinstance(profile, str) else profile
     choose("setting", name, SETTINGS)
@@ -92,7 +97,7 @@ def setting(profile: str | Profile, name: str) -> Profile:
     builders = {"table1": lambda: replace(base, once=("transfer-true",)), "anchor": lambda: anchor(base),
                 "beyond": lambda: beyond(base, name), "families": lambda: beyond(base, name), "svhn": lambda: svhn(base, backbone),
                 "transfer": lambda: replace(svhn(base, backbone), attacks=transfer_suite(base.scale)),
-                "learning": lambda: learning(base),
+                "learning": lambda: learning(base), "longer": lambda: longer(base),
                 "caltech101": lambda: caltech(base, name), "caltech256": lambda: caltech(base, name),
                 "table2": lambda: replace(base, once=DESCRIBED, attacks=suite(
                     tuple(PUBLISHED), 0.3, L2_MNIST * base.network.image_size / L2_SIZE, base.scale,
@@ -144,6 +149,14 @@ def learning(base: Profile) -> Profile:
         return replace(base, attacks={}, recipe=base.recipe | ({} if base.name == "smoke" else {"parts": 4}))
     return replace(base, attacks={}, dataset="mnist-sample", network=replace(base.network, backbone="resnet50"),
                    recipe=base.recipe | {"epochs": 2, "parts": 4, "lr": 2e-3})  # fmt: skip
+
+
+def longer(base: Profile) -> Profile:
+    """The L-inf attacks of Tables 1 and 2 on O and F as they are, and trained for longer."""
+    attacks = suite(LINF, 0.3, 0.0, replace(base.scale, norms=("linf",)))
+    attacks |= {f"published/{column}": base.attacks[column] for column in ("white-box", "transfer-oracle")}
+    attacks |= {"radius/linf": base.attacks["radius"]}
+    return replace(base, attacks={key: spec for key, spec in attacks.items() if not key.startswith("first-100")})
 
 
 def svhn(base: Profile, backbone: str) -> Profile:
@@ -204,6 +217,7 @@ def networks_of(name: str) -> tuple[str, ...]:
         "beyond": BEYOND,
         "families": tuple(f"{cnn} {kind}" for cnn in FAMILIES for kind in ("O", "F")),
         "learning": LEARNING,
+        "longer": LONG,
         "anchor": ("CNN (fast AT)", "CNN (fast AT, 30 epochs)"),
     }[family]
 
@@ -219,7 +233,7 @@ def seeds_of(here: Profile, variant: str) -> tuple[int, ...]:
         return here.seeds if variant in HEADLINE else here.seeds[:3] if variant in rows else here.seeds[:1]
     if here.setting == "beyond":  # what Table 1 has counts here as well; what the gate does rests on three networks
         return here.seeds if variant in HEADLINE else here.seeds[:3] if variant == "F (gate)" else here.seeds[:1]
-    three = {"table2", "caltech101", "anchor"} - {name for profile, name in EARLIER if profile == here.name}
+    three = {"table2", "caltech101", "anchor", "longer"} - {name for profile, name in EARLIER if profile == here.name}
     return here.seeds[:3] if here.setting in three else here.seeds[:1]
 
 
@@ -227,7 +241,7 @@ def seeds_of(here: Profile, variant: str) -> tuple[int, ...]:
 TABLES = {
     "table1": ("table1",), "table2": ("table2",), "table3": tuple(f"transfer-{b}" for b in BACKBONES),
     "table4": tuple(f"svhn-{b}" for b in BACKBONES), "caltech": ("caltech101", "caltech256"),
-    "text": ("beyond", "families", "learning"), "known-answer": ("anchor",),
+    "text": ("beyond", "families", "learning", "longer"), "known-answer": ("anchor",),
 }  # fmt: skip
 
 

@@ -25,6 +25,7 @@ L2_SIZE = 64  # an L2 radius grows with the side length of the image; at 32 pixe
 NETWORKS = {"O": "ReLU", "O_FGSM": "O_FGSM", "O_PGD": "O_PGD", "F": "F", "F_FGSM": "F_FGSM", "F_PGD": "F_PGD"}
 
 INF = (math.inf,)
+LINF = ("linf-fgsm", "linf-pgd", "linf-cw")
 UNBOUNDED = ("l2-cw", "l2-deepfool")  # no radius in the release: what they leave is failure of the attack (findings)
 PGD_COARSE = PGD(((100, 0.1, 0),))  # Sec. 4.2 'On MNIST': 100 iterations, step 0.1, L-inf and L2
 PGD_L2 = PGD(((100, 0.1, 0),), "l2")

@@ -148,6 +148,13 @@ VARIANTS |= {name: replace(VARIANTS["F"], title=name, network=VARIANTS["F"].netw
 QUARTER = "F with a quarter of the step size"
 VARIANTS[QUARTER] = replace(VARIANTS["F"], title=QUARTER, step=0.25)
 LEARNING = ("ReLU", "F_FD+R", "F", *CHANGED, QUARTER, "F_OnePhase", "F (no noise)", "F (shared BN)")
+# O and F trained for longer: whether attacks fail on F only once its logits have had the time to saturate.
+LONGER = {"three times as long": 3, "ten times as long": 10}
+VARIANTS |= {
+    f"{name} ({words})": replace(VARIANTS[name], title=f"{VARIANTS[name].title}, trained {words}", length=times)
+    for words, times in LONGER.items()
+    for name in ("ReLU", "F")
+}
 # Five other CNN families, at a size that two processors can train; the same in every profile.
 FAMILIES: dict[str, dict] = {
     "DenseNet": {"backbone": "densenet121",

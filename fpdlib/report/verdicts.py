@@ -18,13 +18,12 @@ from fpdlib.errors import NotComputed
 from fpdlib.paper import Paper, published, theorem
 from fpdlib.paper.experiments import explored
 from fpdlib.paper.profiles import Profile
-from fpdlib.paper.suites import UNBOUNDED
+from fpdlib.paper.suites import LINF, UNBOUNDED
 from fpdlib.paper.variants import FAMILIES
 from fpdlib.report.measures import by_seed, clean_by_seed, combine, compare, fails, gap, masked, seeds_of, versus, worst_of
 from fpdlib.results.evidence import Evidence
 
 PROTOCOLS = ("published", "current", "sound")
-LINF = ("linf-fgsm", "linf-pgd", "linf-cw")
 # Which of a table's columns a claim is about. Attacks without a radius leave what they failed to find, so they count only where the
 # paper's own average is the claim.
 COLUMNS = {"linf": LINF, "bounded": (*LINF, "l2-fgsm", "l2-pgd"), "all": (*LINF, "l2-fgsm", "l2-pgd", *UNBOUNDED)}
