@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     out = argparse.ArgumentParser(add_help=False, parents=[common])
     out.add_argument("--out", type=Path, default=project_folder("results", "FPD_RESULTS"), help="default: FPD_RESULTS or results/")
     table = commands.add_parser("table", help="show a table that a notebook published under results/")
-    table.add_argument("number", help="1, 2, 3, 4, caltech, known-answer, claims, answer, scale, or all")
+    table.add_argument("number", help="1, 2, 3, 4, caltech, known-answer, claims, answer, scale, longer, or all")
     table.add_argument("--profile", default="smoke", help="smoke, laptop, medium, paper-short, paper")
     made = commands.add_parser("report", help="one page of all that the notebooks published, and the notebooks as pages")
     made.add_argument("--profile", default="smoke", help="smoke, laptop, medium, paper-short, paper")

@@ -77,7 +77,10 @@ def test_the_answer_is_three_sentences_and_four_that_follow_the_verdicts(verdict
             assert verdict == found["verdict"] and float(effect) == pytest.approx(found["effect"], abs=0.051)
     table = pd.read_csv(LAPTOP / "table1.csv").set_index(["network", "measure"]).loc[("F", "worst")]
     assert f"**{table['value']:.1f} %** [{table['low']:.1f}, {table['high']:.1f}] (n = {table['n']}," in short
-    headlines, everything = short.split("Of the paper's ten main claims ")[1].split(". Of all ")
+    headlines, everything = short.split("Of ten comparisons that we take for the paper's main ones ")[1].split(". Of all ")
+    everything, strong = everything.split("; of the comparisons")
+    sound = verdicts.loc[verdicts["protocol"] == "sound", "verdict"].value_counts()
+    assert f" {sound.get('holds', 0)} hold and {sound.get('does not hold', 0)} do not" in strong
     for words, known in ((headlines, 10), (everything.split("each, ")[1], verdicts["id"].nunique())):
         assert sum(int(number) for number in re.findall(r"(\d+) (?:hold|do|is|are)", words)) == known
     assert verdicts["id"].nunique() == len(claims())

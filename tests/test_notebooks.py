@@ -32,8 +32,8 @@ def code(path):
     return [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
 
 
-def test_notebooks_00_to_20_are_there():
-    assert [path.name[:2] for path in NOTEBOOKS] == [f"{n:02d}" for n in range(21)]
+def test_notebooks_00_to_21_are_there():
+    assert [path.name[:2] for path in NOTEBOOKS] == [f"{n:02d}" for n in range(22)]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

@@ -1,4 +1,4 @@
-"""What the paper compares: the rows of Table 1, the eight explorations it draws from them, and its main claims."""
+"""What the paper compares: the rows of Table 1, the eight explorations it draws from them, and what we take for its main claims."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from fpdlib.errors import choose
 from fpdlib.paper.profiles import PROFILES, Profile
 from fpdlib.paper.variants import FAMILIES, LONGER, VARIANTS
 from fpdlib.paper.variants import GUESSES as GUESSES
+from fpdlib.paper.variants import QUARTER as QUARTER
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Headline:
-    """One of the paper's main claims, one measure and one protocol, fixed before anything was computed: `better` over `worse`."""
+    """What we take for one of the paper's main claims, by one measure and one protocol: `better` over `worse`. When the list was
+    fixed, and what was known then: REPRODUCE, 'What was decided after results had been seen'."""
 
     claim: str
     better: str

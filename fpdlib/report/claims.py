@@ -45,6 +45,7 @@ TESTS = {
     "exploration": Test(lambda e, c, p: verdicts.exploration(e, c["better"], p), True),
     "families": Test(lambda e, c, p: verdicts.families(e, p), True),
     "clean": Test(lambda e, c, p: verdicts.clean_accuracy(e, c["better"], c["worse"])),
+    "labels": Test(lambda e, c, p: verdicts.clean_accuracy(e, c["better"], c["worse"], bound=0.0)),
     "cost": Test(lambda e, c, p: verdicts.training_cost(e.paper, c["better"], c["worse"])),
     "masking": Test(lambda e, c, p: verdicts.masking(e, c["better"], c["worse"]), trained=compared),
     "fails": Test(lambda e, c, p: verdicts.attacks_fail(e, c["better"]), trained=compared),

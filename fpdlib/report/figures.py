@@ -35,14 +35,18 @@ def curve_points(evidence: Evidence, name: str, measure: str = "radius", points:
 
 
 def curves(axes: Axes, evidence: Evidence, names: Iterable[str], measure: str = "radius") -> None:
-    """Robust accuracy over epsilon, one line a network that is there, with its Wilson band; epsilon on a square-root scale. Dashed
-    and named so: a network that is undertrained."""
+    """Robust accuracy over epsilon, one line a method that is there, the mean of its trained networks, with its Wilson band, which
+    leaves their spread out: each is a thin line. Epsilon on a square-root scale. Dashed and named so: what is undertrained."""
     axes.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
     for name in (name for name in names if evidence.seeds(name)):
         points, weak = curve_points(evidence, name, measure), undertrained(evidence, name)
         label = f"{name} (undertrained)" if weak else name
         (line,) = axes.plot(points["eps"], points["accuracy"], "--" if weak else "-", label=label)
         axes.fill_between(points["eps"], points["low"], points["high"], color=line.get_color(), alpha=0.12, lw=0)
+        radii = by_seed(evidence, name, measure)
+        for seed in radii if radii.shape[1] > 1 else ():
+            beyond = [100 * (radii[seed] > eps / reach(evidence, measure)).mean() for eps in points["eps"][:-1]]
+            axes.plot(points["eps"][:-1], beyond, color=line.get_color(), lw=0.6, alpha=0.5)
         ticks = reach(evidence, measure) * np.array([0, 0.03, 0.1, 0.2, 0.33, 0.5, 0.75, 1])
         axes.set_xticks(ticks, [f"{e:.2g}" for e in ticks], fontsize=8)
         axes.legend(fontsize=8)

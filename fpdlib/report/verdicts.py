@@ -150,9 +150,10 @@ def several(pairs: list[dict]) -> Verdict:
                    min(pair["seeds"] for pair in deciding), reason, least["smallest"])  # fmt: skip
 
 
-def clean_accuracy(evidence: Evidence, better: str, worse: str) -> Verdict:
-    """Whether the clean accuracy of the first is at most one point below that of the second, on the same images."""
-    return judged(versus(*(clean_by_seed(evidence, evidence.paper.variant(name)) for name in (better, worse))), bound=-CLEAN_MARGIN)
+def clean_accuracy(evidence: Evidence, better: str, worse: str, bound: float = -CLEAN_MARGIN) -> Verdict:
+    """Whether the clean accuracy of the first less that of the second, on the same images, lies above a bound in points: it is at
+    most one point below."""
+    return judged(versus(*(clean_by_seed(evidence, evidence.paper.variant(name)) for name in (better, worse))), bound=bound)
 
 
 def attacks_fail(evidence: Evidence, name: str) -> Verdict:
