@@ -80,13 +80,15 @@ def parser() -> argparse.ArgumentParser:
         "sorted names), or an .npz file with images (N, C, H, W) and labels",
     )  # fmt: skip
     own.add_argument("--images", type=int, default=100, help="how many test images (100)")
-    own.add_argument("--size", type=int, default=32, help="pixels to which data sets and folders are resized (32)")
+    own.add_argument("--few", type=int, default=100, help="on how many of them the dear attacks and the worst case rest (100)")
+    own.add_argument("--size", type=int, default=32, help="pixels to which data sets and folders are resized (32; .npz: as it is)")
     own.add_argument("--channels", type=int, default=3, choices=(1, 3), help="of data sets and folders: 3, or 1, their mean")
     own.add_argument("--norm", default="linf", help="linf (the default), l2")
-    own.add_argument("--eps", type=fraction, default=0.3, help="in pixel units: 0.3 (the default), 8/255")
+    own.add_argument("--eps", type=fraction, help="in pixel units: 0.3 (the default of linf), 8/255")
     own.add_argument("--attack", default="", help="an attack of your own, package.module:attack, as (model, x, y, eps) -> images")
     own.add_argument("--eot", type=int, default=1, help="runs of a random defence that are averaged")
-    own.add_argument("--budget", type=seconds, help="stop after this time with an upper bound; the same command continues")
+    own.add_argument("--budget", type=seconds, help="stop after this time (behind 25 images under way) with an upper bound; "
+                     "the same command continues")  # fmt: skip
     own.add_argument("--store", default="", help="folder of results (default: judgements/ in the store)")
     own.add_argument("--json", action="store_true", help="the numbers as JSON")
     collect = commands.add_parser("gc", help="what the store has and no plan of the profile knows", parents=[common])
@@ -216,10 +218,13 @@ def again(arguments: argparse.Namespace) -> None:
 
 
 def judge(arguments: argparse.Namespace) -> None:
+    import contextlib
     import json
+    import time
 
     from fpdlib.judgement import against, loading
     from fpdlib.judgement import judge as judged
+    from fpdlib.judgement.subject import images_of, subject_of
 
     if len(arguments.weights) not in (0, len(arguments.model)) or len(arguments.model) > 2:
         raise FPDError(
@@ -227,23 +232,30 @@ def judge(arguments: argparse.Namespace) -> None:
         )
     images, labels = loading.test_images(arguments.data, arguments.images, arguments.size, arguments.channels)
     attack, found = loading.named(arguments.attack, "attack") if arguments.attack else None, []
-    for place, weights in zip(arguments.model, arguments.weights or ["-"] * len(arguments.model), strict=True):
-        title = f"{place}{f' ({weights})' if weights != '-' else ''} on {arguments.images} images of {arguments.data}"
-        say = None if arguments.json else lambda words, place=place: print(f"{place}: {words}", flush=True)
-        model = loading.model_of(place, Path(weights) if weights != "-" else None)
-        found.append(judged(model, images, labels, arguments.norm, arguments.eps, attack=attack,
-                            eot=arguments.eot, title=title, budget=arguments.budget, store=arguments.store, say=say))  # fmt: skip
+    weights = [None if path == "-" else Path(path) for path in arguments.weights or ["-"] * len(arguments.model)]
+    began, models = time.monotonic(), []
+    with contextlib.redirect_stdout(sys.stderr) if arguments.json else contextlib.nullcontext():  # a model may print
+        for place, path in zip(arguments.model, weights, strict=True):  # a mistake in the second shows before the first is judged
+            models.append(loading.model_of(place, path))
+            subject_of(models[-1], images_of(images, labels, next((p.device for p in models[-1].parameters()), "cpu")).test, 1)
+        for place, path, model in zip(arguments.model, weights, models, strict=True):
+            title = f"{place}{f' ({path})' if path else ''} on {arguments.images} images of {arguments.data}"
+            say = None if arguments.json else lambda words, place=place: print(f"{place}: {words}", flush=True)
+            left = None if arguments.budget is None else max(arguments.budget - (time.monotonic() - began), 0.1)
+            try:
+                found.append(judged(model, images, labels, arguments.norm, arguments.eps, attack=attack, eot=arguments.eot,
+                                    title=title, budget=left, few=arguments.few, store=arguments.store, say=say))  # fmt: skip
+            except BudgetExhausted:
+                break
     compared = against(*found) if len(found) == 2 else ""
     if arguments.json:
         print(json.dumps([one.summary() for one in found], indent=1))
     else:
         print(*(f"\n{one.title}\n{one}\n{one.page}" for one in found), sep="\n")
-        doubtful = [word for word, one in zip(("the first", "the second"), found, strict=False) if one.flags]
-        note = f" ({' and '.join(doubtful)} flagged: not robustness)" if doubtful else ""
         if compared:
-            print(f"\nthe first against the second, in the worst case: {compared}{note}")
-    if not all(one.complete for one in found):
-        raise BudgetExhausted("the budget is spent")
+            print(f"\nthe first against the second, in the worst case: {compared}")
+    if len(found) < len(models) or not all(one.complete for one in found):
+        raise BudgetExhausted
 
 
 def collect(arguments: argparse.Namespace) -> None:

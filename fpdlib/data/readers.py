@@ -36,7 +36,7 @@ MNIST_MD5 = {
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
-BUNDLED = "or use a profile with bundled images (smoke, laptop)"
+BUNDLED = "or use bundled images (profiles smoke and laptop; --data mnist-sample)"
 
 
 def first_line(error: Exception) -> str:

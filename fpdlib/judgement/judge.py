@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import numbers
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -15,13 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from fpdlib import evaluation, statistics
+from fpdlib.attacks import adapters
 from fpdlib.attacks.methods import PGD, AutoAttack, Chain, Foolbox, TargetedMargin
 from fpdlib.attacks.radius import Radius
 from fpdlib.attacks.spec import AttackSpec
 from fpdlib.attacks.views import View
 from fpdlib.errors import BudgetExhausted, FPDError, choose
 from fpdlib.evaluation.outcomes import Rate
-from fpdlib.files import project_folder, replace_file
+from fpdlib.files import project_folder, replace_file, writing
 from fpdlib.judgement.subject import Own, Squeezed, Subject, fingerprint, images_of, subject_of
 from fpdlib.runtime import Budget
 
@@ -47,10 +49,10 @@ class Judgement:
     compared: str = ""
 
     def stands(self, *attacks: str) -> pd.Series:
-        """Per image whether it is right and stands under all of these attacks (those that were made)."""
+        """Per image whether it is right and stands under all of these attacks (those that were made), of the images that all saw."""
         made = [self.outcomes[name] for name in attacks if name in self.outcomes]
         frames = [~frame.set_index("index")["broken"] for frame in made]
-        return pd.concat(frames, axis=1).fillna(True).astype(bool).all(axis=1) if frames else pd.Series(dtype=bool)
+        return pd.concat(frames, axis=1, join="inner").all(axis=1) if frames else pd.Series(dtype=bool)
 
     @property
     def clean(self) -> Rate:
@@ -59,8 +61,13 @@ class Judgement:
 
     @property
     def worst(self) -> Rate:
-        """Accuracy in the worst case over everything that was made within epsilon."""
+        """Accuracy in the worst case over everything that was made within epsilon, on the images that all of it saw."""
         return evaluation.rate(self.stands(*CHEAP, *WORST))
+
+    @property
+    def searchable(self) -> bool:
+        """Whether gradients led somewhere; if not, radii are what a few attacks at one epsilon happened to find."""
+        return not {"zero gradients", "no gradient", "black box", UNBOUNDED} & set(self.flags)
 
     @property
     def radius(self) -> pd.Series:
@@ -81,7 +88,7 @@ class Judgement:
             "title": self.title, "norm": self.norm, "eps": self.eps, "complete": self.complete, "flags": self.flags,
             "compared": self.compared,
             "median radius": median, "seconds": round(seconds, 1), "backward passes": int(passes),
-            "images": len(next(iter(self.outcomes.values()))), "accuracy": plain,
+            "images": len(next(iter(self.outcomes.values()))), "accuracy": plain, "page": str(self.page or ""),
         }  # fmt: skip
 
     def __str__(self) -> str:
@@ -91,7 +98,10 @@ class Judgement:
         rows = [f"{name:12} {100 * r['value']:5.1f} % [{100 * r['low']:.1f}, {100 * r['high']:.1f}], n = {r['n']}"
                 for name, r in told["accuracy"].items()]  # fmt: skip
         rows += (
-            [f"half of the images fall to a perturbation of at most {told['median radius']:.3f}"]
+            [
+                f"half of {len(self.radius)} images fall to a perturbation of at most {told['median radius']:.3f}"
+                + " (an upper bound: gradients lead nowhere)" * (not self.searchable)
+            ]
             if told["median radius"] is not None
             else []
         )
@@ -125,31 +135,37 @@ def suite(norm: str, eps: float, images: int, few: int, steps: int, queries: int
     return specs
 
 
-def judge(model: nn.Module, images: Tensor, labels: Tensor, norm: str = "linf", eps: float = 0.3, *, attack: Callable | None = None,
-          eot: int = 1, title: str = "", budget: float | None = None, few: int = 100, steps: int = 100, queries: int = 1000,
+def judge(model: nn.Module, images: Tensor, labels: Tensor, norm: str = "linf", eps: float | None = None, *,
+          attack: Callable | None = None, eot: int = 1, title: str = "", budget: float | None = None, few: int = 100,
+          steps: int = 100, queries: int = 1000,
           store: str | Path = "", say: Callable[[str], None] | None = None) -> Judgement:  # fmt: skip
     """Judge a network under attack.
 
     model: any nn.Module in evaluation mode, (B, C, H, W) float32 in [0, 1] -> logits (B, classes); normalisation belongs into it. Its
     method `pre_squeeze(x)`, if it has one, gives the logits before a squeezing function. images, labels: (N, C, H, W) in [0, 1] (or
-    uint8) and (N,). norm: 'linf' or 'l2'; eps in pixel units. attack: one of your own, `attack(model, x, y, eps)` -> images, with the
-    model as it was given. eot: runs of a random defence that are averaged. title: of the page. budget: seconds; when they are spent,
-    and the batch of 25 images under way is done, the result is an upper bound, and the same call goes on (an attack of your own is
-    always made again). few: images of the dear attacks (Square, the radius, the unbounded one). steps, queries: of each gradient
-    attack, of Square. store: folder (default: judgements/ in the store). say: told what is done. Raises FPDError for what cannot be
-    judged.
+    uint8) and (N,). norm: 'linf' or 'l2'; eps in pixel units (of linf 0.3 by default). attack: one of your own,
+    `attack(model, x, y, eps)` -> images, with the model as it was given. eot: runs of a random defence that are averaged. title: of
+    the page. budget: seconds; when they are spent, and the batch of 25 images under way is done, the result is an upper bound, and
+    the same call goes on (an attack of your own is always made again). few: images of the dear attacks (Square, the radius, the
+    unbounded one), on which the worst case then rests. steps, queries: of each gradient attack, of Square. store: folder (default:
+    judgements/ in the store). say: told what is done. Raises FPDError for what cannot be judged.
     """
     choose("norm", norm, ("linf", "l2"))
-    if attack is not None and not callable(attack):
-        raise FPDError(f"attack is {attack!r}; accepted: a function attack(model, x, y, eps) -> images.")
-    for name, value in (("eps", eps), ("budget", budget)):
-        if isinstance(value, bool) or not isinstance(value, (int, float, type(None))) or (name == "eps" and value is None):
-            raise FPDError(f"{name} is {value!r}; accepted: a number.")
+    for name, value in (("attack", attack), ("say", say)):
+        if value is not None and not callable(value):
+            raise FPDError(f"{name} is {value!r}; accepted: a function (attack: (model, x, y, eps) -> images).")
+    if eps is None and norm == "l2":
+        raise FPDError("eps is not given; for l2 name one (1.5 is the paper's at 64 pixels), since that of linf is tiny there.")
+    eps = 0.3 if eps is None else eps
+    for name, value in (("eps", eps), *((("budget", budget),) if budget is not None else ())):
+        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < float("inf"):
+            raise FPDError(f"{name} is {value!r}; accepted: a number above 0.")
     for name, value in (("few", few), ("steps", steps), ("queries", queries), ("eot", eot)):
-        if type(value) is not int or value < 1:
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
             raise FPDError(f"{name} is {value!r}; accepted: an integer from 1.")
-    if not 0 < eps <= (1 if norm == "linf" else float("inf")):
-        raise FPDError(f"eps is {eps!r}; accepted: above 0, in pixel units, up to 1 for linf.")
+    if norm == "linf" and eps > 1:
+        raise FPDError(f"eps is {eps!r}; accepted for linf: up to 1, in pixel units.")
+    few, steps, queries, eot = int(few), int(steps), int(queries), int(eot)
     device = (
         next((p.device for p in model.parameters()), torch.device("cpu")) if isinstance(model, nn.Module) else torch.device("cpu")
     )
@@ -161,14 +177,15 @@ def judge(model: nn.Module, images: Tensor, labels: Tensor, norm: str = "linf", 
     specs = suite(norm, float(eps), len(splits.test), min(few, len(splits.test)), steps, queries, attack)
     name = fingerprint(subject, splits.test, norm, float(eps), eot, few, steps, queries)
     folder = (Path(store) if store else project_folder("store", "FPD_STORE") / "judgements") / name
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     found = Judgement(norm, float(eps), {}, {}, flags, title=title)
     for path in folder.glob("own.*"):  # its code may have changed
         path.unlink()
     limit, say = Budget(budget), say or (lambda words: None)
-    if (most := int(splits.test.labels.max())) + 1 < subject.spec.num_classes:
-        say(f"labels end at {most}, the model has {subject.spec.num_classes} outputs; in a folder they count the sorted names")
-    say(f"at most about {cost(subject, splits.test, specs) / 60:.0f} minutes, less where images fall early")
+    seconds = cost(subject, splits.test, specs)
+    told = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+    say(f"about {told} if no image falls early, by the time of a few steps")
     for key, spec in specs.items():
         say(f"{key}: {spec.images} images")
         try:
@@ -184,12 +201,13 @@ def judge(model: nn.Module, images: Tensor, labels: Tensor, norm: str = "linf", 
 
 
 def cost(subject: Subject, test, specs: dict[str, AttackSpec]) -> float:
-    """Seconds of all attacks if no image fell before the end: passes of each, timed on a few images."""
-    x = test.batch(slice(0, 20)).clone().requires_grad_()
-    started = time.monotonic()
-    torch.autograd.grad(subject(x).sum(), x)
-    once = (time.monotonic() - started) / len(x)
-    steps, classes = specs[UNBOUNDED].method.stages[0][0], subject.spec.num_classes
+    """Seconds of all attacks if no image fell before the end: passes of each, timed in a few steps of PGD on a batch."""
+    x, y, classes = test.batch(slice(0, BATCH)).clone(), test.labels[:BATCH], subject.spec.num_classes
+    for _ in range(2):  # the first is warming up
+        started = time.monotonic()
+        adapters.pgd(View(subject, "deployed"), x, y, 0.1, 4, None, True, 0, classes)
+        once = (time.monotonic() - started) / 4 / len(x)
+    steps = specs[UNBOUNDED].method.stages[0][0]
     search = specs["radius"].method if "radius" in specs else Radius()
     rounds = (1 + search.targets) * sum(number for _, number in search.rounds)
     passes = {"published": 40, "current": 40, "gradients": (5 + classes + 19) * steps, UNBOUNDED: steps, "own": steps,
@@ -222,7 +240,11 @@ def doubts(subject: Subject, found: Judgement) -> Iterator[tuple[str, str]]:
     if evaluation.rate(right).low <= chance:
         yield "chance", f"{100 * right.mean():.0f} % of clean images right: are they normalised twice, or the labels others?"
     if (zero := first.loc[right, "gradient_is_zero"].mean()) > 0:
-        yield "zero gradients", f"the attacked loss has no gradient on {100 * zero:.0f} % of the images"
+        hint = (
+            ". If a squeezing function such as tanh takes it, give the model a method `pre_squeeze(x)` with the logits before; if a "
+            "part cannot be differentiated, write an attack of your own (--attack)"
+        ) * (not isinstance(subject, Squeezed))
+        yield "zero gradients", f"the attacked loss has no gradient on {100 * zero:.0f} % of the images{hint}"
     overflowing = max((frame["adversarial_prediction"] == -1).mean() for frame in found.outcomes.values())
     if overflowing > 0:
         yield "overflow", f"outputs are not numbers on up to {100 * overflowing:.0f} % of the attacked images"
@@ -247,11 +269,16 @@ def doubts(subject: Subject, found: Judgement) -> Iterator[tuple[str, str]]:
 
 
 def against(first: Judgement, second: Judgement) -> str:
-    """Two networks on the same images, in words: the difference in the worst case with its paired 95 % interval.
-    Both pages say it."""
-    a, b = (one.stands(*CHEAP, *WORST) for one in (first, second))
-    found = statistics.compare(a.to_numpy(float), b.loc[a.index].to_numpy(float))
+    """Two networks on the same images, in words: the difference in the worst case over the attacks that both have, with its paired
+    95 % interval. Both pages say it."""
+    made = [name for name in (*CHEAP, *WORST) if name in first.outcomes and name in second.outcomes]
+    both = pd.concat([one.stands(*made) for one in (first, second)], axis=1, join="inner").astype(float)
+    found = statistics.compare(both[0].to_numpy(), both[1].to_numpy())
     words = f"{100 * found.effect:+.1f} points [{100 * found.low:.1f}, {100 * found.high:.1f}], n = {found.n}; of these two networks"
+    words += "; nothing is left of either" * (not both.to_numpy().any())
+    words += "" if first.complete and second.complete else f"; a budget ended first, so over {', '.join(made)} alone: no worst case"
+    doubtful = [word for word, one in zip(("the first", "the second"), (first, second), strict=True) if one.flags]
+    words += f"; {' and '.join(doubtful)} flagged: not robustness" if doubtful else ""
     for one in (first, second):
         one.compared = f"{first.title or 'the first'} against {second.title or 'the second'}, in the worst case: {words}"
         if one.page:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -54,13 +55,16 @@ def model_of(place: str, weights: Path | None) -> nn.Module:
             lines = str(error).splitlines()
             hint = "" if Path(weights).suffix == ".safetensors" else " Accepted: a safetensors file (`safetensors.torch.save_file`)."
             raise FPDError(f"weights {weights} do not fit {place}: {' '.join(line.strip() for line in lines[:3])}{hint}") from error
-    return model.eval()
+    return model.eval() if model.training else model
 
 
 def test_images(name: str, count: int, size: int, channels: int = 3) -> tuple[Tensor, Tensor]:
     """Images (count, channels, H, W) in [0, 1] and labels (count,): the first `count`, in a fixed shuffled order, of a data set's
-    test part, of a folder with one folder a class, or of an .npz file with `images` (N, C, H, W) and `labels` (N,)."""
+    test part, of a folder with one folder a class, or of an .npz file with `images` (N, C, H, W) and `labels` (N,), as they are."""
     path = Path(name)
+    for what, value in (("images", count), ("size", size)):
+        if value < 1:
+            raise FPDError(f"{what} is {value}; accepted: an integer from 1.")
     if name in DATASETS:
         test = data.load(name, size).test
         chosen = test_order(len(test))[:count]
@@ -71,13 +75,19 @@ def test_images(name: str, count: int, size: int, channels: int = 3) -> tuple[Te
             folder = datasets.ImageFolder(path, to_tensor)
         except FileNotFoundError as error:
             raise FPDError(f"data {name!r} has no images; accepted: a folder with one folder of images a class.") from error
-        pairs = [folder[int(index)] for index in test_order(len(folder))[:count]]
+        try:
+            pairs = [folder[int(index)] for index in test_order(len(folder))[:count]]
+        except OSError as error:
+            raise FPDError(f"data {name!r} has a file that is no readable image ({error}).") from error
         images, labels = torch.stack([image for image, _ in pairs]), torch.tensor([label for _, label in pairs])
     elif path.suffix == ".npz" and path.exists():
-        with np.load(path, allow_pickle=False) as file:
-            if not {"images", "labels"} <= set(file):
-                raise FPDError(f"data {name!r} has {', '.join(file) or 'nothing'}; accepted: `images` and `labels`.")
-            images, labels = torch.from_numpy(file["images"]), torch.from_numpy(file["labels"])
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                if not {"images", "labels"} <= set(file):
+                    raise FPDError(f"data {name!r} has {', '.join(file) or 'nothing'}; accepted: `images` and `labels`.")
+                images, labels = (torch.from_numpy(file[part]) for part in ("images", "labels"))
+        except (OSError, ValueError, TypeError, BadZipFile, EOFError) as error:
+            raise FPDError(f"data {name!r} cannot be read ({said(error)}); accepted: numbers of NumPy's plain types.") from error
         if images.shape[:1] != labels.shape[:1]:
             raise FPDError(
                 f"data {name!r} has {len(images)} images and labels of shape {tuple(labels.shape)}; accepted: one an image."

@@ -19,6 +19,7 @@ from fpdlib.errors import FPDError
 from fpdlib.network.answers import predict_in_float64
 
 TINY = 1e-12  # below it a probability has no logarithm
+SLOP = 1e-5  # by which pixels may leave [0, 1]
 STEADY = 0.02  # share of answers that may change although a random defence is averaged
 
 
@@ -30,12 +31,15 @@ def said(error: Exception) -> str:
 class Subject(nn.Module):
     """A model with what attacks ask for: logits (of probabilities their logarithm), averaged over `eot` runs of a random defence.
 
+    double_precision: whether it runs in it; if not, an output that is not a number counts as wrong.
+
     network: (B, C, H, W) in [0, 1] -> (B, classes). Its own `pre_squeeze` (logits before a squeezing function that keeps their order)
     is differentiated instead of its output where a protocol asks for it.
     """
 
     def __init__(self, network: nn.Module, classes: int, probabilities: bool, eot: int = 1):
         super().__init__()
+        self.double_precision = True
         self.network, self.spec, self.probabilities, self.eot = network, SimpleNamespace(num_classes=classes), probabilities, eot
         # libraries ask the first parameter for device and type, and a model may have none
         device = next((p.device for p in network.parameters()), torch.device("cpu"))
@@ -64,7 +68,12 @@ class Given(data.Images):
 
 def images_of(images: Tensor, labels: Tensor, device: torch.device) -> data.Splits:
     """Test images for `evaluate`. FPDError for a wrong shape, range, number or type."""
-    images, labels = torch.as_tensor(images), torch.as_tensor(labels)
+    try:
+        images, labels = torch.as_tensor(images), torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise FPDError(
+            f"images or labels are no tensors or arrays ({said(error)}); accepted: (number, channels, height, width) and (number,)."
+        ) from error
     if images.dim() != 4 or not len(images):
         raise FPDError(f"images have shape {tuple(images.shape)}; accepted: (number, channels, height, width), at least one.")
     if images.dtype == torch.uint8:
@@ -75,9 +84,13 @@ def images_of(images: Tensor, labels: Tensor, device: torch.device) -> data.Spli
         raise FPDError(
             f"{int((~images.isfinite()).flatten(1).any(1).sum())} of {len(images)} images have a pixel that is not a number."
         )
+    if images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
+        raise FPDError(f"images have shape {tuple(images.shape)}; accepted: channels first. Transpose them (0, 3, 1, 2).")
     low, high = float(images.min()), float(images.max())
-    if low < 0 or high > 1:
-        hint = "divide by 255" if high > 2 else "put the normalisation into the model, so that epsilon is in pixel units"
+    if low >= -SLOP and high <= 1 + SLOP:  # what resizing leaves
+        images = images.clamp(0, 1)
+    else:
+        hint = "put the normalisation into the model, so that epsilon is in pixel units" if low < 0 or high < 20 else "divide by 255"
         raise FPDError(f"pixels lie in [{low:.3g}, {high:.3g}]; accepted: [0, 1]: {hint}.")
     if labels.shape != images.shape[:1] or labels.is_floating_point():
         raise FPDError(
@@ -91,27 +104,32 @@ def subject_of(model: nn.Module, test: data.Images, eot: int) -> tuple[Subject, 
     """The model as a subject, and what is noticed of it by looking: {flag: words}. FPDError for what cannot be judged."""
     if not isinstance(model, nn.Module):
         raise FPDError(f"the model is a {type(model).__name__}; accepted: a torch.nn.Module.")
-    if model.training:
-        raise FPDError("the model is in training mode; call model.eval() first.")
+    if training := [name or "the model" for name, module in model.named_modules() if module.training]:
+        raise FPDError(
+            f"{', '.join(training[:3])}{' and more' * (len(training) > 3)} of the model: in training mode; call model.eval() "
+            "first. A random defence draws in its forward whatever the mode, such as functional.dropout(x, training=True)."
+        )
     kinds = {str(p.dtype) for p in model.parameters() if p.is_floating_point()} - {"torch.float32"}
     if kinds:
         raise FPDError(f"the model's weights are {', '.join(sorted(kinds))}; accepted: float32. Call model.float() first.")
-    x, y, flags = test.batch(slice(0, 20)), test.labels, {}
+    x, y, flags = test.batch(slice(0, 20)).clone(), test.labels, {}
+    before = x.clone()
     with torch.no_grad():
         try:
             out, again = model(x), model(x)
         except Exception as error:  # whatever a stranger's code raises
-            raise FPDError(f"the model does not take images of shape {tuple(x.shape)}: {said(error)}.") from error
+            raise FPDError(
+                f"the model does not take images of shape {tuple(x.shape)}: {said(error)}. (--channels, --size for other images.)"
+            ) from error
+    if not torch.equal(x, before):
+        raise FPDError(
+            "the model changes the images that it is given; let its forward work on a copy (x = x - 0.1, not x.sub_(0.1))."
+        )
     if not isinstance(out, Tensor) or out.dim() != 2 or len(out) != len(x) or out.shape[1] < 2:
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise FPDError(f"the model gives {got} for {len(x)} images; accepted: logits of shape ({len(x)}, classes).")
-    try:
-        predict_in_float64(model, x[:1])
-    except Exception as error:
-        raise FPDError(
-            f"the model does not run in double precision, which decides where float32 overflows ({said(error)}). "
-            "Register its parts as modules and buffers, and cast nothing to float32 in forward."
-        ) from error
+    if out.dtype != torch.float32:
+        raise FPDError(f"the model's outputs are {out.dtype}; accepted: torch.float32. Call .float() on them, autocast off.")
     if int(y.min()) < 0 or int(y.max()) >= out.shape[1]:
         raise FPDError(
             f"labels lie in {int(y.min())} to {int(y.max())}; the model has {out.shape[1]} outputs: accepted 0 to {out.shape[1] - 1}."
@@ -125,6 +143,10 @@ def subject_of(model: nn.Module, test: data.Images, eot: int) -> tuple[Subject, 
         flags["optimises"] = "the forward pass computes gradients or steps an optimiser: attacks may not see through it"
     squeezed = callable(getattr(model, "pre_squeeze", None))
     subject = (Squeezed if squeezed else Subject)(model, out.shape[1], probabilities, eot)
+    try:
+        predict_in_float64(model, x[:1])
+    except Exception:  # what is cast to float32, NumPy, parts that are not registered: only an overflow would need it
+        subject.double_precision = False
     if not torch.equal(out.nan_to_num(), again.nan_to_num()):
         with torch.no_grad():
             first, second = (torch.cat([subject(part) for part in test.pixels[:200].split(100)]).argmax(1) for _ in range(2))
@@ -200,8 +222,9 @@ def fingerprint(subject: Subject, test: data.Images, *settings: object) -> str:
     """SHA-256 of what a judgement is about: the model's code (whole files, since a function beside the class is part of it), weights,
     answers and sizes of gradients (two models may share both and differ in an attribute or an import; a random one has none that
     last), images, labels, settings."""
+    kinds = [type(subject).__name__, *(f"{type(m).__module__}.{type(m).__qualname__}" for m in subject.network.modules())]
     sources = sorted({source(type(module)) for module in subject.network.modules()})
-    digest = hashlib.sha256(repr((sources, *settings)).encode())
+    digest = hashlib.sha256(repr((kinds, sources, *settings)).encode())
     x, passes = test.batch(slice(0, 20)).clone().requires_grad_(), []
     for _ in range(2):
         with torch.enable_grad():

@@ -42,7 +42,10 @@ def in_float64(network: nn.Module) -> Iterator[nn.Module]:
 
 
 def predict_in_float64(network: nn.Module, x: Tensor) -> Tensor:
-    """What the same weights answer in double precision, (B,); -1 where even that is not finite."""
+    """What the same weights answer in double precision, (B,); -1 where even that is not finite. A network that says that it has no
+    `double_precision` answers as it is."""
+    if not getattr(network, "double_precision", True):
+        return answer(deployed(network, x))
     with in_float64(network) as exact:
         logits = deployed(exact, x.double())
     return torch.where(logits.isfinite().all(1), answer(logits), NOT_A_NUMBER)
