@@ -10,11 +10,15 @@ import signal
 import sys
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from fpdlib.errors import BudgetExhausted, FPDError, NotComputed, choose
-from fpdlib.files import project_folder
+from fpdlib.files import project_folder, replace_file
+
+if TYPE_CHECKING:
+    from fpdlib.results.store import Store
 
 
 def fraction(text: str) -> float:
@@ -40,8 +44,9 @@ def seconds(text: str) -> float:
 def parser() -> argparse.ArgumentParser:
     main = argparse.ArgumentParser(prog="python -m fpdlib", description="Feature Pyramid Decoder: paper versus ours")
     commands = main.add_subparsers(dest="command", required=True)
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--profile", default="smoke", help="smoke, laptop, medium, paper-short, paper")
+    scale = argparse.ArgumentParser(add_help=False)
+    scale.add_argument("--profile", default="smoke", help="smoke, laptop, medium, paper-short, paper")
+    common = argparse.ArgumentParser(add_help=False, parents=[scale])
     common.add_argument("--seeds", type=int, nargs="+", help="default: the profile's")
     common.add_argument("--store", default="", help="folder of results (default: FPD_STORE or store/)")
     planned = argparse.ArgumentParser(add_help=False, parents=[common])
@@ -56,16 +61,13 @@ def parser() -> argparse.ArgumentParser:
     command = commands.add_parser("plan", aliases=["status"], parents=[planned],
                                   help="how much of every table is there, running, failed, missing, and for how long")  # fmt: skip
     command.add_argument("--csv", type=Path, help="write the plan, a row per number, to this file")
-    out = argparse.ArgumentParser(add_help=False, parents=[common])
-    out.add_argument("--out", type=Path, default=project_folder("results", "FPD_RESULTS"), help="default: FPD_RESULTS or results/")
-    table = commands.add_parser("table", help="show a table that a notebook published under results/")
+    table = commands.add_parser("table", help="show a table that a notebook published under results/", parents=[scale])
     table.add_argument("number", help="1, 2, 3, 4, caltech, known-answer, claims, answer, scale, longer, or all")
-    table.add_argument("--profile", default="smoke", help="smoke, laptop, medium, paper-short, paper")
-    made = commands.add_parser("report", help="one page of all that the notebooks published, and the notebooks as pages")
-    made.add_argument("--profile", default="smoke", help="smoke, laptop, medium, paper-short, paper")
+    commands.add_parser("report", help="one page of all that the notebooks published, and the notebooks as pages", parents=[scale])
     check = commands.add_parser("verify", help="a verdict on every claim, from what is there", parents=[common])
     check.add_argument("claims", nargs="*", help="claims by id (default: all)")
-    commands.add_parser("export", help="write what is there as evidence, a few Parquet files", parents=[out])
+    out = commands.add_parser("export", help="write what is there as evidence, a few Parquet files", parents=[common])
+    out.add_argument("--out", type=Path, default=project_folder("results", "FPD_RESULTS"), help="default: FPD_RESULTS or results/")
     commands.add_parser("compare", help="what the store computed itself beside the committed evidence", parents=[common])
     repeat = commands.add_parser("again", help="attack a few committed networks again, and compare image by image", parents=[common])
     repeat.add_argument("--cells", type=int, default=3, help="how many, drawn among those that took less than a minute")
@@ -91,45 +93,43 @@ def parser() -> argparse.ArgumentParser:
                      "the same command continues")  # fmt: skip
     own.add_argument("--store", default="", help="folder of results (default: judgements/ in the store)")
     own.add_argument("--json", action="store_true", help="the numbers as JSON")
-    collect = commands.add_parser("gc", help="what the store has and no plan of the profile knows", parents=[common])
+    collect = commands.add_parser("gc", help="what the store has and no profile's plan knows")
+    collect.add_argument("--store", default="", help="folder of results (default: FPD_STORE or store/)")
     collect.add_argument("--delete", action="store_true", help="delete it")
     pages = commands.add_parser("pages", help="refresh the tables that README shows from results/")
     pages.add_argument("files", nargs="*", type=Path, default=[Path("README.md")])
-    cost = commands.add_parser("cost", help="parameters and multiply-accumulates of every network")
-    cost.add_argument("--profile", default="smoke", help="smoke, laptop, medium, paper-short, paper")
+    commands.add_parser("cost", help="parameters and multiply-accumulates of every network", parents=[scale])
     return main
 
 
-def selected(arguments: argparse.Namespace) -> pd.DataFrame:
-    """The rows of the plan that the arguments name."""
+def planned(arguments: argparse.Namespace) -> tuple[pd.DataFrame, Store]:
+    """The rows of the plan that the arguments name, and the store."""
     from fpdlib.results import plan
+    from fpdlib.results.worker import store_of
 
-    rows = plan(*arguments.plan, profile=arguments.profile, seeds=arguments.seeds)
-    for name in arguments.networks:
+    rows = plan(*getattr(arguments, "plan", ()), profile=arguments.profile, seeds=arguments.seeds)
+    chosen, kind = getattr(arguments, "networks", ()), getattr(arguments, "only", None)
+    for name in chosen:
         choose("network", name, dict.fromkeys(rows["network"]))
-    keep = rows["network"].isin(arguments.networks or rows["network"]) & rows["kind"].isin(
-        [arguments.only] if arguments.only else rows["kind"]
-    )
-    if not keep.any():
+    rows = rows[rows["network"].isin(chosen or rows["network"]) & rows["kind"].isin([kind] if kind else rows["kind"])]
+    if (chosen or kind) and rows.empty:
         raise FPDError("nothing of the plan is both of these networks and of this kind; `plan` lists what there is.")
-    return rows[keep]
+    return rows, store_of(rows, arguments.store)
 
 
 def work(arguments: argparse.Namespace) -> None:
     from fpdlib.results import compute
 
     os.environ.pop("FPD_COMPUTE", None)  # it is for notebooks; this command is asked to compute
-    compute(selected(arguments), arguments.device, arguments.store, arguments.budget, arguments.workers, arguments.quiet)
+    compute(planned(arguments)[0], arguments.device, arguments.store, arguments.budget, arguments.workers, arguments.quiet)
 
 
 def plan(arguments: argparse.Namespace) -> None:
     from fpdlib.results.hours import summary
-    from fpdlib.results.worker import store_of
 
-    rows = selected(arguments)
+    rows, store = planned(arguments)
     if arguments.csv:
-        rows.drop(columns=["experiment", "result"]).to_csv(arguments.csv, index=False)
-    store = store_of(rows, arguments.store)
+        replace_file(arguments.csv, lambda path: rows.drop(columns=["experiment", "result"]).to_csv(path, index=False))
     frame, words = summary(rows, store)
     print(f"profile {arguments.profile}, store {store.root}\n{frame.to_string()}\n\n{words}")
     for path in sorted((store.root / "failed").glob("*.txt")):
@@ -155,11 +155,9 @@ def table(arguments: argparse.Namespace) -> None:
 
 def verify(arguments: argparse.Namespace) -> None:
     from fpdlib.report import claims
-    from fpdlib.results import load
-    from fpdlib.results import plan as planned
+    from fpdlib.results import Evidence
 
-    evidence = load(planned(profile=arguments.profile, seeds=arguments.seeds), arguments.store)
-    frame = claims.verify(evidence, tuple(arguments.claims))
+    frame = claims.verify(Evidence(*planned(arguments)), tuple(arguments.claims))
     for (_, claim, place), group in frame.groupby(["id", "claim", "place"], sort=False):
         print(f"{claim}  [{place}]")
         for _, line in group.iterrows():
@@ -176,16 +174,12 @@ def report(arguments: argparse.Namespace) -> None:
 
 def export(arguments: argparse.Namespace) -> None:
     from fpdlib.paper import FPD
-    from fpdlib.results import plan as planned
     from fpdlib.results.committed import export as write
     from fpdlib.results.committed import keep_checkpoints
-    from fpdlib.results.worker import store_of
 
-    rows = planned(profile=arguments.profile, seeds=arguments.seeds)
-    if arguments.seeds is None:  # every file is written anew, so it takes every seed that there is
-        there = {int(line["seed"]) for line in store_of(rows).committed.results.values()}
-        rows = planned(profile=arguments.profile, seeds=sorted({*rows["seed"].unique().tolist(), *there}))
-    store, target = store_of(rows, arguments.store), arguments.out / arguments.profile
+    rows, store = planned(arguments)  # every file is written anew, so it takes every seed that there is
+    arguments.seeds = sorted({*rows["seed"], *(line["seed"] for line in store.committed.results.values())})
+    (rows, store), target = planned(arguments), arguments.out / arguments.profile
     first = rows[(rows["kind"] == "networks") & (rows["seed"] == rows["seed"].min())]
     chosen = pd.Index(zip(first["setting"], first["network"], strict=True)).isin(FPD.profiles[arguments.profile].checkpoints)
     kept = keep_checkpoints(first[chosen], store, target / "checkpoints")
@@ -194,23 +188,20 @@ def export(arguments: argparse.Namespace) -> None:
 
 def compare(arguments: argparse.Namespace) -> None:
     from fpdlib.report.reproduced import reproduced, spoken
-    from fpdlib.results import plan as planned
-    from fpdlib.results.worker import store_of
 
-    rows = planned(profile=arguments.profile, seeds=arguments.seeds)
-    print(spoken(reproduced(rows, store_of(rows, arguments.store))))
+    print(spoken(reproduced(*planned(arguments))))
 
 
 def again(arguments: argparse.Namespace) -> None:
     import tempfile
 
     from fpdlib.report.reproduced import again as repeat
-    from fpdlib.results import plan as planned
-    from fpdlib.results.worker import store_of
 
-    rows = planned(profile=arguments.profile, seeds=arguments.seeds)
+    if arguments.cells < 1:
+        raise FPDError(f"cells is {arguments.cells}; accepted: an integer from 1.")
+    rows, store = planned(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        found = repeat(rows, store_of(rows).committed, Path(folder), arguments.cells, arguments.device, arguments.draw)
+        found = repeat(rows, store.committed, Path(folder), arguments.cells, arguments.device, arguments.draw)
     print("Attacked again, with the committed weights, beside what is committed (images that stood):")
     print(found.round(1).to_string(index=False))
     if (worst := found["different"].max()) > 1:
@@ -259,13 +250,13 @@ def judge(arguments: argparse.Namespace) -> None:
 
 
 def collect(arguments: argparse.Namespace) -> None:
-    from fpdlib.results import plan as planned
+    from fpdlib.paper import FPD
+    from fpdlib.results import plan
     from fpdlib.results.plan import results
-    from fpdlib.results.worker import store_of
+    from fpdlib.results.store import Store
 
-    rows = planned(profile=arguments.profile, seeds=arguments.seeds)
-    store = store_of(rows, arguments.store)
-    for path in store.unknown(set(results(rows))):
+    store = Store(arguments.store or None)
+    for path in store.unknown({key for profile in FPD.profiles for key in results(plan(profile=profile))}):
         print(f"{'deleted' if arguments.delete else 'unknown'}: {path}")
         if arguments.delete:
             store.delete(path)

@@ -21,7 +21,7 @@ class BudgetExhausted(Exception):
     """The wall-clock budget ran out. Everything done so far is saved; the same command continues from there."""
 
     def __str__(self) -> str:
-        return "the wall-clock budget ran out; everything done so far is saved"
+        return super().__str__() or "the wall-clock budget ran out; everything done so far is saved"
 
 
 def choose(name: str, value, accepted, hint: str = ""):

@@ -30,11 +30,14 @@ def sha256(path: Path) -> str:
 
 @contextmanager
 def writing(what: Path) -> Iterator[None]:
-    """Turn a failed write (full disk, no permission) into one clear error."""
+    """Turn a failed write of this file or folder (full disk, no permission) into one clear error; other errors go on."""
     try:
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        name = Path(str(error.filename or what))
+        if not full and what not in (name, *name.parents) and name not in what.parents and name.parent != what.parent:
+            raise
         hint = "The disk is full: free some space" if full else "Check the folder's permissions"
         raise FPDError(
             f"{what} could not be written ({error.strerror or error}). Nothing was half-written and earlier results "

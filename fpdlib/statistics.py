@@ -105,11 +105,9 @@ def two_networks(difference: np.ndarray, effect: float) -> Comparison:
 
 def holm(p: list[float]) -> list[float]:
     """Holm-adjusted p values, in the order given."""
-    order, adjusted, largest = np.argsort(p), np.empty(len(p)), 0.0
-    for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, p[index] * (len(p) - rank)))
-        adjusted[index] = largest
-    return adjusted.tolist()
+    order = np.argsort(p)
+    stepped = np.maximum.accumulate(np.minimum(np.asarray(p)[order] * np.arange(len(p), 0, -1), 1.0))
+    return stepped[np.argsort(order)].tolist()
 
 
 def average(parts: list[pd.DataFrame]) -> pd.DataFrame:

@@ -212,6 +212,28 @@ def test_a_model_that_runs_in_float32_alone_is_judged(grey, tmp_path):
     assert judge(nothing, x, y, eps=0.2, store=tmp_path, **QUICK).clean.value < 1  # not a number counts as wrong
 
 
+def test_the_logits_before_squeezing_are_averaged_and_need_no_graph(grey):
+    x = grey[0].clone().requires_grad_()
+    asked = []
+
+    class Counting(Linear):
+        def pre_squeeze(self, x):
+            asked.append(len(x))
+            return self(x).detach()
+
+    out = Squeezed(Counting().eval(), 2, False, eot=3).pre_squeeze(x)
+    assert len(asked) == 3 and torch.equal(torch.autograd.grad(out.sum(), x)[0], torch.zeros_like(x))
+
+
+def test_what_the_search_for_radii_finds_within_epsilon_does_not_stand(grey, tmp_path):
+    found = judge(Linear().eval(), *grey, eps=0.2, store=tmp_path, **QUICK)
+    before, radius = found.worst.value, found.outcomes["radius"]
+    standing = found.left[found.left].index[0]
+    row = radius["index"] == standing
+    radius.loc[row, "linf"], radius.loc[row, "broken"] = 0.1, True
+    assert found.worst.value == pytest.approx(before - 1 / COUNT)
+
+
 def test_unfinished_judgements_are_compared_over_what_both_have(grey, tmp_path):
     x, y = grey
     whole = judge(Linear().eval(), x, y, store=tmp_path, **QUICK)

@@ -204,6 +204,38 @@ def test_a_lock_is_never_waited_for_and_dies_with_its_holder(tmp_path):
     assert not store.busy("k")
 
 
+def test_an_unfinished_state_belongs_to_the_weights_it_was_begun_with(tmp_path):
+    """Retrained with other bits, a network is attacked from the first image on: no outcome is of two networks."""
+    store = Store(tmp_path)
+    put(store)
+    after = Text("after-1", needs=(Text(),))
+    first = store.partial(after)
+    assert first.name.startswith("after-1@") and store.partial(Text()).name == "a-1"
+    (store.folder(Text()) / "data.txt").unlink()
+    put(store, Text(text="other bits"))
+    assert store.partial(after) != first
+
+
+def test_what_a_killed_process_was_writing_is_cleared(tmp_path):
+    store = Store(tmp_path)
+    store.prepare()
+    (tmp_path / "partial" / "a-1@12345678.ab12cd34.tmp").write_text("half a state")
+    (tmp_path / "partial" / "b-2.ab12cd34.tmp").mkdir()
+    store.prepare()
+    assert not list((tmp_path / "partial").iterdir())
+
+
+class Elsewhere(Text):
+    def compute(self, folder, inputs):
+        return open("/nowhere/images.npz")
+
+
+def test_what_fails_elsewhere_is_not_called_a_full_store(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"images\.npz"):
+        put(Store(tmp_path), Elsewhere())
+    assert not list((tmp_path / "partial").iterdir())
+
+
 def test_what_no_plan_knows(tmp_path):
     store = Store(tmp_path)
     put(store)

@@ -409,9 +409,9 @@ def test_budget_exit_status_plan_and_gc(few, tmp_path, monkeypatch, capsys):
     assert "minutes left" in said and "running" in said and "failed" in said and "hours on one processor" in said
     plan = pd.read_csv(tmp_path / "plan.csv", keep_default_na=False)
     assert {"table", "row", "column", "protocol", "setting", "network", "attack", "seed", "kind", "key"} == set(plan)
-    assert main(monkeypatch, "gc", "--profile", "tiny", "--store", tmp_path) == 0 and not capsys.readouterr().out
+    assert main(monkeypatch, "gc", "--store", tmp_path) == 0 and not capsys.readouterr().out
     (tmp_path / "networks" / "old-1").mkdir()
-    assert main(monkeypatch, "gc", "--profile", "tiny", "--store", tmp_path, "--delete") == 0
+    assert main(monkeypatch, "gc", "--store", tmp_path, "--delete") == 0
     assert "deleted" in capsys.readouterr().out and len(list((tmp_path / "networks").iterdir())) == 2
 
 

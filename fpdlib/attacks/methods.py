@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -24,25 +24,22 @@ Attempt = Callable[..., Tensor]
 PROTOCOLS = {"published": "softmax", "current": "deployed", "sound": "pre-squeeze"}
 
 
-class Method(Protocol):
+class Method:
     """What every method has: the norm of its radius, the view it differentiates, its attempts, and a version that is raised when
     what they compute changes on purpose (part of the key)."""
 
     norm: str
-    version: ClassVar[int]
+    version: ClassVar[int] = 1
 
-    def sees(self, protocol: str) -> str: ...
+    def sees(self, protocol: str) -> str:
+        """What an attack on logit differences sees: ART 0.10 gave those the deployed logits, without a softmax."""
+        return "deployed" if protocol in ("published", "current") else "logits"
 
     def attempts(self, eps: float) -> Iterator[tuple[str, Attempt]]: ...
 
 
-def logit_view(protocol: str) -> str:
-    """What an attack on logit differences sees: ART 0.10 gave those the deployed logits, without a softmax."""
-    return "deployed" if protocol in ("published", "current") else "logits"
-
-
 @dataclass(frozen=True)
-class PGD:
+class PGD(Method):
     """Projected gradient descent on cross-entropy, one run per stage: (steps, step size, restarts). FGSM is one step of eps.
 
     A restart starts at a random point of the epsilon ball; 0 restarts means one run from the clean image. A step
@@ -51,7 +48,6 @@ class PGD:
 
     stages: tuple[tuple[int, float | None, int], ...]
     norm: str = "linf"
-    version: ClassVar[int] = 1
 
     def __post_init__(self):
         choose("norm", self.norm, NORMS)
@@ -73,16 +69,12 @@ FGSM_L2 = PGD(((1, 100.0, 0),), "l2")
 
 
 @dataclass(frozen=True)
-class TargetedMargin:
+class TargetedMargin(Method):
     """PGD that raises u_t - max_{j != t} u_j, for the `targets` best wrong classes t in turn, from random starts."""
 
     steps: int = 100
     targets: int = 9
     norm: str = "linf"
-    version: ClassVar[int] = 1
-
-    def sees(self, protocol: str) -> str:
-        return logit_view(protocol)
 
     def attempts(self, eps: float) -> Iterator[tuple[str, Attempt]]:
         for rank in range(self.targets):
@@ -90,14 +82,13 @@ class TargetedMargin:
 
 
 @dataclass(frozen=True)
-class MadeForFPD:
+class MadeForFPD(Method):
     """Attacks that know the defence: PGD with momentum through the front classifier, on the network without its denoising layers,
     on restored image and margin together, and on the logits before tanh; each from a random start."""
 
     steps: int = 100
     parts: tuple[str, ...] = ("front", "bare", "restored", "pre-squeeze")
     norm: str = "linf"
-    version: ClassVar[int] = 1
 
     def __post_init__(self):
         for part in self.parts:
@@ -113,39 +104,34 @@ class MadeForFPD:
 
 
 @dataclass(frozen=True)
-class ART:
+class ART(Method):
     """An attack of today's ART by name, with its parameters; `options` are those of `ART_ATTACKS`."""
 
     name: str
     norm: str
     parameters: tuple[tuple[str, object], ...] = ()
-    version: ClassVar[int] = 1
 
     def __post_init__(self):
         choose("ART attack", self.name, ART_ATTACKS)
-
-    def sees(self, protocol: str) -> str:
-        return logit_view(protocol)
 
     def attempts(self, eps: float) -> Iterator[tuple[str, Attempt]]:
         yield self.name, partial(adapters.art_attack, name=self.name, parameters=dict(self.parameters))
 
 
 @dataclass(frozen=True)
-class ART010:
+class ART010(Method):
     """An attack as ART 0.10 had it (see `art010`): 'linf-cw', 'l2-deepfool', or L2 FGSM and PGD as 'l2-pgd'."""
 
     name: str
     norm: str
     steps: int = 0
     step_size: float = 0.0
-    version: ClassVar[int] = 1
 
     def __post_init__(self):
         choose("ART 0.10 attack", self.name, ("linf-cw", "l2-deepfool", "l2-pgd"))
 
     def sees(self, protocol: str) -> str:
-        return PROTOCOLS[protocol] if self.name == "l2-pgd" else logit_view(protocol)
+        return PROTOCOLS[protocol] if self.name == "l2-pgd" else super().sees(protocol)
 
     def attempts(self, eps: float) -> Iterator[tuple[str, Attempt]]:
         if self.name == "linf-cw":
@@ -157,26 +143,22 @@ class ART010:
 
 
 @dataclass(frozen=True)
-class Foolbox:
+class Foolbox(Method):
     """A minimal-norm attack of foolbox by name: 'l2-cw', 'l2-deepfool', 'linf-deepfool'."""
 
     name: str
     norm: str
     parameters: tuple[tuple[str, object], ...] = ()
-    version: ClassVar[int] = 1
 
     def __post_init__(self):
         choose("foolbox attack", self.name, ("l2-cw", "l2-deepfool", "linf-deepfool"))
-
-    def sees(self, protocol: str) -> str:
-        return logit_view(protocol)
 
     def attempts(self, eps: float) -> Iterator[tuple[str, Attempt]]:
         yield f"foolbox {self.name}", partial(adapters.foolbox_attack, name=self.name, parameters=dict(self.parameters))
 
 
 @dataclass(frozen=True)
-class AutoAttack:
+class AutoAttack(Method):
     """AutoAttack (Croce and Hein 2020, pyautoattack); the default is its 'standard' version."""
 
     attacks: tuple[str, ...] = ("apgd-ce", "apgd-t", "fab-t", "square")
@@ -184,14 +166,10 @@ class AutoAttack:
     iterations: int = 100
     queries: int = 5000
     targets: int = 9
-    version: ClassVar[int] = 1
 
     def __post_init__(self):
         for name in self.attacks:
             choose("attack of AutoAttack", name, ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"))
-
-    def sees(self, protocol: str) -> str:
-        return logit_view(protocol)
 
     def attempts(self, eps: float) -> Iterator[tuple[str, Attempt]]:
         for name in self.attacks:
@@ -200,11 +178,10 @@ class AutoAttack:
 
 
 @dataclass(frozen=True)
-class Chain:
+class Chain(Method):
     """Methods of one norm after each other, each on what the ones before it left standing: the worst case per example."""
 
     methods: tuple[Method, ...]
-    version: ClassVar[int] = 1
 
     def __post_init__(self):
         if len({method.norm for method in self.methods}) != 1:

@@ -87,7 +87,7 @@ class Radius:
         yield "pre-squeeze", None
         if number == 0:
             yield "deployed", None
-        yield from (("logits", rank) for rank in range(self.targets if classes >= 4 else 0))
+        yield from (("logits", rank) for rank in range(min(self.targets, classes - 1) if classes >= 4 else 0))
 
     def search(self, target: nn.Module, view: View, x: Tensor, y: Tensor, seed: int, classes: int, overflow: str) -> Search:
         """The smallest perturbation found for images x (B, C, H, W) in [0, 1] with labels y (B,), on a network and a view of it."""

@@ -7,6 +7,7 @@ the square while they are decoded (Sec. 4: "resized into 224-by-224"); all else 
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -168,6 +169,7 @@ def _cached(path: Path, listing: ImageFolder, size: int) -> Tensor:
     for number in tqdm(range(len(listing)), desc="decode", mininterval=2, leave=False, disable=len(listing) < 2000):
         pixels[number] = listing[number][0]
     if len(listing) >= 2000:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, lambda temporary: save_file({"pixels": pixels}, temporary))
+        with contextlib.suppress(OSError, FPDError):  # a folder that can only be read
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(path, lambda temporary: save_file({"pixels": pixels}, temporary))
     return pixels

@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fpdlib.attacks import adapters
-from fpdlib.attacks.methods import AutoAttack
+from fpdlib.attacks.methods import PGD, AutoAttack, Method
 from fpdlib.attacks.views import View, loss_gradient
 from fpdlib.errors import FPDError
-from fpdlib.evaluation.outcomes import rate, test_order
+from fpdlib.evaluation.outcomes import Rate, rate, test_order
 from fpdlib.network.answers import predict, wrong
 from fpdlib.runtime import generator
 
@@ -44,14 +44,15 @@ class DiagnosisSpec:
     overflow: str = "confirmed"
 
 
-def line(group: str, check: str, value: float, expectation: str, passes: bool | None, n: int, low=np.nan, high=np.nan) -> dict:
-    """One check; value, low and high are shares in [0, 1] or in the unit that the check names; passes None: informative."""
-    return {"group": group, "check": check, "value": float(value), "low": float(low), "high": float(high), "n": n,
+def line(group: str, check: str, found: Rate | float, expectation: str, passes: bool | None, n: int = 0) -> dict:
+    """One check; found: a share with its interval, or a number in the unit that the check names; passes None: informative."""
+    rate = found if isinstance(found, Rate) else Rate(float(found), n, np.nan, np.nan)
+    return {"group": group, "check": check, "value": rate.value, "low": rate.low, "high": rate.high, "n": rate.n,
             "expectation": expectation, "passes": None if passes is None else bool(passes)}  # fmt: skip
 
 
 class Bench:
-    """A network, correctly classified images, and the attacks that the checks share; every result is a share still right."""
+    """A network, correctly classified images, and the attacks that the checks share."""
 
     def __init__(self, model: nn.Module, x: Tensor, y: Tensor, spec: DiagnosisSpec, seed: int):
         self.model, self.x, self.y, self.spec, self.seed = model, x, y, spec, seed
@@ -61,22 +62,22 @@ class Bench:
         """(B,) whether each image, of the bench's or of those with the indices `of`, is still classified correctly."""
         return ~wrong(self.model, images, self.y[of], self.spec.overflow)
 
-    def pgd(self, outputs: str, eps: float, steps: int, size: float | None = None, start: bool = True, runs: int = 1) -> Tensor:
-        """(B,) right after the worst of `runs` PGD runs on a view, each on what still stands."""
-        standing = torch.ones_like(self.y, dtype=torch.bool)
-        view = View(self.model, outputs).eval()
-        for run in range(runs):
-            left = standing.nonzero().flatten()
-            if not len(left):
-                break
-            images = adapters.pgd(view, self.x[left], self.y[left], eps, steps, size, start, self.seed + run, self.classes)
-            standing[left] = self.right(images, left)
+    def left(self, method: Method, outputs: str, eps: float) -> Tensor:
+        """(B,) right after every attempt of a method on a view, each on what still stands."""
+        standing, view = torch.ones_like(self.y, dtype=torch.bool), View(self.model, outputs).eval()
+        for number, (_, attempt) in enumerate(method.attempts(eps)):
+            if len(left := standing.nonzero().flatten()):
+                images = attempt(view, self.x[left], self.y[left], seed=self.seed + number, classes=self.classes)
+                standing[left] = self.right(images, left)
         return standing
 
+    def pgd(self, outputs: str, eps: float, steps: int, size: float | None = None, runs: int = 1) -> Tensor:
+        """(B,) right after the worst of `runs` PGD runs on a view, from random starts (0: one, from the image itself)."""
+        return self.left(PGD(((steps, size, runs),)), outputs, eps)
 
-def share(right: Tensor) -> dict:
-    found = rate(right.cpu().numpy())
-    return {"value": found.value, "n": found.n, "low": found.low, "high": found.high}
+
+def share(right: Tensor) -> Rate:
+    return rate(right.cpu().numpy())
 
 
 def saturation(bench: Bench) -> list[dict]:
@@ -107,14 +108,12 @@ def saturation(bench: Bench) -> list[dict]:
 def symptoms(bench: Bench, surrogate: nn.Module | None) -> list[dict]:
     """FGSM against PGD, random noise, radii up to 1, black box against white box, Square against gradients."""
     spec, lines = bench.spec, []
-    square = _run(AutoAttack(("square",), queries=spec.queries), View(bench.model, "logits").eval(), bench, spec.eps)
-    others = {"Square": square["value"]}
+    others = {"Square": share(bench.left(AutoAttack(("square",), queries=spec.queries), "logits", spec.eps)).value}
     if surrogate is not None:
-        others["transfer"] = share(bench.right(borrowed(bench, surrogate)))["value"]
+        others["transfer"] = share(bench.right(borrowed(bench, surrogate))).value
     for outputs in ("deployed", "pre-squeeze"):
-        fgsm = share(bench.pgd(outputs, spec.eps, 1, 1.0, start=False))["value"]
-        strong = share(bench.pgd(outputs, spec.eps, spec.steps, spec.eps / 10, runs=spec.restarts))
-        white, n = strong["value"], len(bench.y)
+        fgsm = share(bench.pgd(outputs, spec.eps, 1, 1.0, runs=0)).value
+        white, n = share(bench.pgd(outputs, spec.eps, spec.steps, spec.eps / 10, runs=spec.restarts)).value, len(bench.y)
         lines.append(line("symptoms", f"FGSM minus PGD, {outputs}", fgsm - white, "at least 0: iterating may not weaken",
                           fgsm >= white, n))  # fmt: skip
         for name, value in others.items():
@@ -126,16 +125,15 @@ def symptoms(bench: Bench, surrogate: nn.Module | None) -> list[dict]:
         noise = (torch.rand(bench.x.shape, generator=draws, device=bench.x.device) * 2 - 1).sign() * spec.eps
         noisy &= bench.right((bench.x + noise).clamp(0, 1))
     found = share(noisy)
-    lines.append(line("symptoms", f"right under {spec.draws} random sign draws", found["value"], "above the white-box accuracy",
-                      found["value"] >= strong["value"], found["n"], found["low"], found["high"]))  # fmt: skip
+    lines.append(line("symptoms", f"right under {spec.draws} random sign draws", found, "above the white-box accuracy",
+                      found.value >= white))  # fmt: skip
     previous = 1.0
     for eps in (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1.0):
         found = share(bench.pgd("pre-squeeze", eps, min(spec.steps, 40), eps / 8))
         limit = {0.5: 1 / bench.classes, 1.0: 0.0}.get(eps, previous)
         words = {0.5: "at most chance (a grey image)", 1.0: "0: every image is within reach"}.get(eps, "not above a smaller radius")
-        lines.append(line("radii", f"PGD, eps {eps:g}", found["value"], words, found["low"] <= limit, found["n"], found["low"],
-                          found["high"]))  # fmt: skip
-        previous = max(found["high"], 1e-9)
+        lines.append(line("radii", f"PGD, eps {eps:g}", found, words, found.low <= limit))
+        previous = max(found.high, 1e-9)
     return lines
 
 
@@ -143,16 +141,6 @@ def borrowed(bench: Bench, surrogate: nn.Module) -> Tensor:
     """Adversarial images of another network, (B, 3, H, W)."""
     view = View(surrogate, "pre-squeeze").eval()
     return adapters.pgd(view, bench.x, bench.y, bench.spec.eps, 40, None, True, bench.seed, bench.classes)
-
-
-def _run(method, view: View, bench: Bench, eps: float) -> dict:
-    standing = torch.ones_like(bench.y, dtype=torch.bool)
-    for _, attempt in method.attempts(eps):
-        left = standing.nonzero().flatten()
-        if len(left):
-            images = attempt(view, bench.x[left], bench.y[left], seed=bench.seed, classes=bench.classes)
-            standing[left] = bench.right(images, left)
-    return share(standing)
 
 
 def convergence(bench: Bench) -> list[dict]:
@@ -164,18 +152,17 @@ def convergence(bench: Bench) -> list[dict]:
     ):
         found = [share(bench.pgd("pre-squeeze", spec.eps, steps, 2.5 * spec.eps / steps, runs=runs)) for steps, runs in settings]
         for (steps, runs), this in zip(settings, found, strict=True):
-            lines.append(line("convergence", f"PGD by {what}: {steps} steps, {runs} restarts", this["value"], "informative", None,
-                              this["n"], this["low"], this["high"]))  # fmt: skip
-        change = abs(found[-2]["value"] - found[-1]["value"])
+            lines.append(line("convergence", f"PGD by {what}: {steps} steps, {runs} restarts", this, "informative", None))
+        change = abs(found[-2].value - found[-1].value)
         lines.append(line("convergence", f"change with the last increase of {what}", change, "at most 0.01", change <= 0.01,
-                          found[-1]["n"]))  # fmt: skip
+                          found[-1].n))  # fmt: skip
     return lines
 
 
 def indicators(bench: Bench, surrogate: nn.Module | None, outputs: str = "deployed") -> list[dict]:
     """The six indicators of attack failure (Pintor et al. 2022) for PGD on a view; each passes at 0.
 
-    Unavailable gradients; unstable predictions (relative change of the loss over 100 draws within 8/255); silent success
+    Unavailable gradients; unstable predictions (relative change of the loss over 100 draws within 4/255); silent success
     (an earlier iterate was adversarial, the last is not); incomplete optimisation (the loss still moves by more than 5 % of its
     range in the last ten steps); transfer failure; unconstrained attack failure (eps 1 does not reach 0 %).
     """
@@ -224,22 +211,19 @@ def trajectory(bench: Bench, view: View, steps: int) -> tuple[Tensor, Tensor, Te
     return torch.stack(losses), ever, bench.right(adversarial)
 
 
-def features(model: nn.Module, x: Tensor) -> Tensor:
-    """What the last layer sees, standing in for Zimmermann et al.'s penultimate features: the logits before tanh, (B, K)."""
-    return View(model, "logits")(x)
-
-
 class Planted(nn.Module):
-    """A two-class readout on a network's features; class 1 is what the planted example has. Gain and squeeze as deployed."""
+    """A two-class readout on a network's features; class 1 is what the planted example has. Gain and squeeze as deployed.
 
-    def __init__(self, model: nn.Module, weight: Tensor, bias: Tensor, squeeze: bool):
+    features: what the last layer sees, standing in for Zimmermann et al.'s penultimate ones: the logits before tanh, (B, K)."""
+
+    def __init__(self, features: nn.Module, weight: Tensor, bias: Tensor, squeeze: bool):
         super().__init__()
-        self.model, self.squeeze = model, squeeze
+        self.features, self.squeeze = features, squeeze
         self.weight, self.bias = nn.Parameter(weight, requires_grad=False), nn.Parameter(bias, requires_grad=False)
         self.spec = type("Spec", (), {"num_classes": 2})()
 
     def pre_squeeze(self, x: Tensor) -> Tensor:
-        u = features(self.model, x) @ self.weight + self.bias
+        u = self.features(x) @ self.weight + self.bias
         return torch.stack([-u, u], 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -254,20 +238,20 @@ def active_test(bench: Bench, outputs: str) -> list[dict]:
     its boundary, which is thus adversarial by construction; the readout is squeezed as the network is. The attack passes if it
     finds an adversarial example for at least 95 % of the images on which one was planted.
     """
-    spec, found, planted = bench.spec, 0, 0
+    spec, features, found, planted = bench.spec, View(bench.model, "logits"), 0, 0
     for number in range(min(spec.planted, len(bench.y))):
         x = bench.x[number : number + 1]
         draws = generator(x.device, bench.seed, 3, number)
         inner = (x + (torch.rand((100, *x.shape[1:]), generator=draws, device=x.device) - 0.5) * spec.eps).clamp(0, 1)
         edge = (x + (torch.rand(x.shape, generator=draws, device=x.device) - 0.5).sign() * spec.eps).clamp(0, 1)
         with torch.no_grad():
-            inside, outside = features(bench.model, torch.cat([x, inner])), features(bench.model, edge)
+            inside, outside = features(torch.cat([x, inner])), features(edge)
         weight = outside[0] - inside.mean(0)
         low, high = float((inside @ weight).max()), float(outside[0] @ weight)
         if high <= low:
             continue  # the features do not separate this point; another readout would be another test
         gain = 20 / (high - low)  # a squeezed readout is then saturated on both sides, as trained networks are
-        readout = Planted(bench.model, weight * gain, torch.tensor(-(low + 0.9 * (high - low)) * gain, device=x.device),
+        readout = Planted(features, weight * gain, torch.tensor(-(low + 0.9 * (high - low)) * gain, device=x.device),
                           bench.model.spec.squeeze == "tanh" if hasattr(bench.model.spec, "squeeze") else True)  # fmt: skip
         planted += 1
         view = View(readout, outputs).eval()
@@ -278,18 +262,17 @@ def active_test(bench: Bench, outputs: str) -> list[dict]:
                 found += 1
                 break
     if not planted:
-        return [line("active test", f"planted examples found, {outputs}", np.nan, "at least 0.95", None, 0)]
+        return [line("active test", f"planted examples found, {outputs}", np.nan, "at least 0.95", None)]
     result = rate(np.arange(planted) < found)
-    return [line("active test", f"planted examples found, {outputs}", result.value, "at least 0.95", result.value >= 0.95, planted,
-                 result.low, result.high)]  # fmt: skip
+    return [line("active test", f"planted examples found, {outputs}", result, "at least 0.95", result.value >= 0.95)]
 
 
-def landscape(bench: Bench, outputs: str, number: int = 0) -> pd.DataFrame:
+def landscape(bench: Bench, outputs: str) -> pd.DataFrame:
     """Margin u_y - max u_j and cross-entropy on a grid around one image, along its gradient's sign and a random sign."""
-    x, y = bench.x[number : number + 1], bench.y[number : number + 1]
+    x, y = bench.x[:1], bench.y[:1]
     view = View(bench.model, outputs).eval()
     _, gradient = loss_gradient(View(bench.model, "logits"), x, y)
-    draws = generator(x.device, bench.seed, 4, number)
+    draws = generator(x.device, bench.seed, 4, 0)
     other = (torch.rand(x.shape, generator=draws, device=x.device) - 0.5).sign()
     steps = torch.linspace(-bench.spec.eps, bench.spec.eps, bench.spec.grid, device=x.device)
     a, b = torch.meshgrid(steps, steps, indexing="ij")

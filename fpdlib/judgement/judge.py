@@ -60,9 +60,15 @@ class Judgement:
         return evaluation.rate(first["clean_prediction"] == first["label"])
 
     @property
+    def left(self) -> pd.Series:
+        """Per image whether it stands in the worst case: no attack broke it, and no radius within epsilon was found of it."""
+        stands, radius = self.stands(*CHEAP, *WORST), self.radius
+        return stands[radius.index] & (radius > self.eps * (1 + 1e-5)) if len(radius) and self.norm == "linf" else stands
+
+    @property
     def worst(self) -> Rate:
         """Accuracy in the worst case over everything that was made within epsilon, on the images that all of it saw."""
-        return evaluation.rate(self.stands(*CHEAP, *WORST))
+        return evaluation.rate(self.left)
 
     @property
     def searchable(self) -> bool:
@@ -74,7 +80,9 @@ class Judgement:
         """The smallest L-inf perturbation that was found of each image: 0 if misclassified, 1 if none. Empty for L2."""
         if "radius" not in self.outcomes:
             return pd.Series(dtype=float)
-        return pd.concat([evaluation.radii(frame) for frame in self.outcomes.values()], axis=1, join="inner").min(axis=1)
+        return (
+            pd.concat([evaluation.radii(frame) for frame in self.outcomes.values()], axis=1, join="inner").min(axis=1).clip(upper=1)
+        )
 
     def summary(self) -> dict:
         """The numbers as plain values, for machines."""
@@ -257,7 +265,7 @@ def doubts(subject: Subject, found: Judgement) -> Iterator[tuple[str, str]]:
         )
     if UNBOUNDED in found.outcomes and (left := evaluation.rate(found.stands(UNBOUNDED))).low > chance:
         yield UNBOUNDED, f"{100 * left.value:.0f} % stand where every image is within reach"
-    worst = found.stands(*CHEAP, *WORST)
+    worst = found.left
     seen = CHEAP if isinstance(subject, Squeezed) else (*CHEAP, "gradients")  # what no more than the output was needed for
     told = found.stands(*seen)[worst.index]
     if statistics.masked((told & ~worst).to_numpy()):
@@ -272,11 +280,12 @@ def against(first: Judgement, second: Judgement) -> str:
     """Two networks on the same images, in words: the difference in the worst case over the attacks that both have, with its paired
     95 % interval. Both pages say it."""
     made = [name for name in (*CHEAP, *WORST) if name in first.outcomes and name in second.outcomes]
-    both = pd.concat([one.stands(*made) for one in (first, second)], axis=1, join="inner").astype(float)
+    whole = first.complete and second.complete
+    both = pd.concat([one.left if whole else one.stands(*made) for one in (first, second)], axis=1, join="inner").astype(float)
     found = statistics.compare(both[0].to_numpy(), both[1].to_numpy())
     words = f"{100 * found.effect:+.1f} points [{100 * found.low:.1f}, {100 * found.high:.1f}], n = {found.n}; of these two networks"
     words += "; nothing is left of either" * (not both.to_numpy().any())
-    words += "" if first.complete and second.complete else f"; a budget ended first, so over {', '.join(made)} alone: no worst case"
+    words += "" if whole else f"; a budget ended first, so over {', '.join(made)} alone: no worst case"
     doubtful = [word for word, one in zip(("the first", "the second"), (first, second), strict=True) if one.flags]
     words += f"; {' and '.join(doubtful)} flagged: not robustness" if doubtful else ""
     for one in (first, second):

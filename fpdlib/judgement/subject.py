@@ -46,15 +46,18 @@ class Subject(nn.Module):
         self.place = nn.Parameter(torch.zeros((), device=device), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = sum(self.network(x) for _ in range(self.eot)) / self.eot
-        if x.requires_grad:  # a model that cuts the graph has a gradient of zero, so that attacks run and start at random
-            out = out + 0 * x.flatten(1).sum(1, keepdim=True)
+        out = self.averaged(self.network, x)
         return out.clamp_min(TINY).log() if self.probabilities else out
+
+    def averaged(self, call: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        out = sum(call(x) for _ in range(self.eot)) / self.eot
+        # a model that cuts the graph has a gradient of zero, so that attacks run and start at random
+        return out + 0 * x.flatten(1).sum(1, keepdim=True) if x.requires_grad else out
 
 
 class Squeezed(Subject):
     def pre_squeeze(self, x: Tensor) -> Tensor:
-        return self.network.pre_squeeze(x)
+        return self.averaged(self.network.pre_squeeze, x)
 
 
 class Given(data.Images):

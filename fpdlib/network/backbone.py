@@ -14,7 +14,7 @@ STAGES = ("stem", "stage1", "stage2", "stage3", "stage4")
 
 
 def build_backbone(spec: NetworkSpec) -> nn.Module:
-    """The timm CNN of a spec, with the spec's activation everywhere (`act_layer`)."""
+    """The timm CNN of a spec, with the spec's activation wherever its family takes `act_layer`."""
     import timm  # slow to import, and not needed to read results
 
     if not timm.is_model(spec.backbone):
@@ -25,7 +25,7 @@ def build_backbone(spec: NetworkSpec) -> nn.Module:
         arguments["drop_rate"] = spec.dropout
     try:
         return timm.create_model(spec.backbone, num_classes=spec.num_classes, act_layer=ACTIVATIONS[spec.activation], **arguments)
-    except TypeError as error:
+    except (TypeError, AssertionError) as error:
         raise FPDError(
             f"backbone {spec.backbone!r} cannot be built with {arguments} and a chosen activation: {error}. "
             "FPD needs a block-based CNN such as resnet18, densenet121, regnetx_002, convnext_atto."

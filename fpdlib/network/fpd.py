@@ -93,16 +93,11 @@ class Trunk(nn.Module):
         self.pyramid = [stages[name] for name in STAGES[1:]]
         self._features: dict[str, Tensor] = {}
         for path in {*self.pyramid, *denoisers}:
-            backbone.get_submodule(path).register_forward_hook(self._hook(path))
+            backbone.get_submodule(path).register_forward_hook(functools.partial(self._passed, path))
 
-    def _hook(self, path: str):
-        layer_name = path.replace(".", "/")
-
-        def hook(module, inputs, output):
-            self._features[path] = output
-            return self.inner[layer_name](output) if layer_name in self.inner else None
-
-        return hook
+    def _passed(self, path: str, module: nn.Module, inputs: tuple, output: Tensor) -> Tensor | None:
+        self._features[path], name = output, path.replace(".", "/")
+        return self.inner[name](output) if name in self.inner else None
 
     def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         last = self.backbone.forward_features(x)

@@ -51,7 +51,7 @@ CHANGES: dict[str, tuple[tuple[type, ...], str, Callable[[Profile, object], Prof
     "image_size": ((int,), "a multiple of 32", network("image_size")),
     "epochs": ((int,), "an integer from 1", recipe("epochs")),
     "train_images": ((int,), "an integer from 1", recipe("images")),
-    "attack_images": ((int,), "an integer from 1", images),
+    "attack_images": ((int,), "an integer from 2, as comparisons need two", images),
     "epsilon": ((float, int), "a number above 0, up to 1", epsilon),
     "threshold": ((float, int), "a number from 0 (Alg. 1 line 9)", recipe("threshold")),
     "placement": ((str,), f"one of {', '.join(PLACEMENTS)}", lambda profile, name: replace(profile, placement=name)),
@@ -69,7 +69,9 @@ def changed(profile: Profile, **changes: object) -> Profile:
         if value is None:
             continue
         numeric = isinstance(value, int | float)
-        outside = numeric and (value < 0 or (value == 0 and name != "threshold") or (value > 1 and name == "epsilon"))
+        outside = numeric and (
+            value < (2 if name == "attack_images" else 0) or (value == 0 and name != "threshold") or (value > 1 and name == "epsilon")
+        )
         if type(value) not in types or outside:
             raise FPDError(f"{name} is {value!r} ({type(value).__name__}); accepted: {accepted}, or None for the profile's.")
         if name == "placement":

@@ -67,7 +67,6 @@ DESCRIBED = ("sound/l2", "sound-native/linf", "sound-native/l2")
 # for deep networks alone.
 LONG = ("ReLU", "F", *(f"{name} ({words})" for words in LONGER for name in ("ReLU", "F")))
 SCOPE = {
-    "smoke": {"longer": LONG[:4]},
     "laptop": {"learning": ()},
     "paper": {"longer": ()},  # a hundred epochs are what it has
     "medium": dict.fromkeys(SETTINGS, ()) | {"table1": ("ReLU", "F", "F (release)", "F_OnePhase", "F_FD+R", "F_FD", "X"),

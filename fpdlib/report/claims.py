@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from fpdlib import statistics
-from fpdlib.errors import NotComputed
+from fpdlib.errors import NotComputed, choose
 from fpdlib.report import verdicts
 from fpdlib.report.measures import FEW, undertrained
 from fpdlib.report.verdicts import NOT_TESTED, PROTOCOLS, Verdict
@@ -87,8 +87,10 @@ def judge(claim: pd.Series, evidence: Evidence, protocol: str) -> Verdict:
 
 def verify(evidence: Evidence, only: tuple[str, ...] = ()) -> pd.DataFrame:
     """A line per claim and protocol ('any' where no attack decides)."""
-    lines = []
-    for _, claim in evidence.paper.claims().iterrows():
+    lines, claims = [], evidence.paper.claims()
+    for name in only:
+        choose("claim", name, claims["id"])
+    for _, claim in claims.iterrows():
         if only and claim["id"] not in only:
             continue
         for protocol in PROTOCOLS if TESTS[claim["test"]].by_protocol else ("any",):

@@ -64,7 +64,7 @@ def beside(evidence: Evidence, names: Iterable[str], section: str) -> pd.DataFra
     under each measure, and the area under the robustness curve with its range over seeds."""
     table = measured(evidence, names)
     cells = table.assign(cell=table.apply(text, axis=1)).pivot(index="network", columns="measure", values="cell")
-    cells = cells.reindex(table["network"].unique())
+    cells = cells.reindex(table["network"].unique(), columns=["white-box", "transfer-oracle", "current", "worst", "radius"])
     paper = published.load(1).query("section == @section and metric == 'accuracy'")
     paper = paper.pivot(index="network", columns="attack", values="value")
     rows = {row.variants[0]: row.name for row in experiments.TABLE1 if row.section == section}
@@ -76,8 +76,9 @@ def beside(evidence: Evidence, names: Iterable[str], section: str) -> pd.DataFra
         shown[f"{title}, ours"] = cells[ours]
     area = table[table["measure"] == "radius"].set_index("network")
     shown["today's"], shown["worst case"] = cells["current"], cells["worst"]
-    shown["area (over seeds)"] = [f"{a['value']:.1f} ({a['seed_min']:.1f} to {a['seed_max']:.1f})" for _, a in area.iterrows()]
-    return shown
+    areas = {name: f"{a['value']:.1f} ({a['seed_min']:.1f} to {a['seed_max']:.1f})" for name, a in area.iterrows()}
+    shown["area (over seeds)"] = [areas.get(name, "-") for name in shown.index]
+    return shown.fillna({column: "-" for column in shown if column.endswith("ours") or column in ("today's", "worst case")})
 
 
 def picture(evidence: Evidence, names: Iterable[str], section: str) -> plt.Figure:

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from fpdlib.errors import FPDError, choose
+from fpdlib.files import replace_file
 from fpdlib.paper import FPD
 from fpdlib.paper.changes import CHANGES, changed
 from fpdlib.paper.profiles import Profile
@@ -50,7 +51,8 @@ class Run:
     def figure(self, name: str, drawn: plt.Figure) -> None:
         """Publish a figure."""
         if self.publishes:
-            publish.figure(publish.results_folder(self.profile.name), name, drawn)
+            folder = publish.made(publish.results_folder(self.profile.name) / "figures")
+            replace_file(folder / f"{name}.png", lambda path: drawn.savefig(path, dpi=110, format="png"))
 
 
 def start(namespace: dict) -> Run:

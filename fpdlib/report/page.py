@@ -50,7 +50,7 @@ def write(profile: str) -> Path:
     publish.read(profile, "answer")
     publish.read(profile, "claims")
     verdicts = pd.read_csv(folder / "tables" / "claims.csv", keep_default_na=False, na_values=[""])
-    target = publish.made(folder / "report")
+    target, evidence = publish.made(folder / "report"), Committed(project_folder("results", "FPD_RESULTS") / profile / "evidence")
     pages = notebooks(profile, publish.made(target / "notebooks"))
     claims = verdicts.merge(published.claims()[["id", "test", "setting"]], on="id")
     template = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True).get_template("report.html")
@@ -58,7 +58,7 @@ def write(profile: str) -> Path:
         profile=FPD.profiles[profile], answer=answered((folder / "tables" / "answer.md").read_text()), claims=lines(claims, pages),
         verdicts=[word for word in COLOURS if word in set(claims["verdict"])], protocols=PROTOCOL, colours=COLOURS,
         places=list(dict.fromkeys(map(table_of, claims["place"]))), pictures=pictures(folder), pages=pages,
-        provenance=provenance(profile), **checkpoints(profile),
+        provenance=provenance(evidence), networks=checkpoints(evidence),
     )  # fmt: skip
     replace_file(target / "index.html", lambda path: path.write_text(html))
     return target / "index.html"
@@ -133,34 +133,28 @@ def pictures(folder: Path) -> list[tuple[str, str, str]]:
     return [(title, words, base64.b64encode(file.read_bytes()).decode()) for title, words, file in files if file.exists()]
 
 
-def checkpoints(profile: str) -> dict:
+def checkpoints(evidence: Committed) -> list[dict]:
     """The networks whose weights are committed: specification, clean accuracy, checksum."""
-    evidence = Committed(project_folder("results", "FPD_RESULTS") / profile / "evidence")
     found = []
     for path in sorted((evidence.folder.parent / "checkpoints").glob("*.safetensors")):
         if evidence.has(path.stem):
             entry = evidence.entry(path.stem)
-            test = entry["meta"]["test"]
-            changed = {
-                key: value for key, value in entry["meta"]["spec"]["network"].items() if value not in ([], (), False, "none", 0.0)
-            }
-            found.append({"name": path.stem.rsplit("_s", 1)[0], "clean": 100 * test["correct"] / test["images"], "n": test["images"],
-                          "sha256": entry["sha256"]["model.safetensors"], "megabytes": path.stat().st_size / 1e6,
-                          "spec": json.dumps(changed)})  # fmt: skip
-    return {"networks": found}
+            test, spec = entry["meta"]["test"], entry["meta"]["spec"]["network"]
+            changed = {key: value for key, value in spec.items() if value not in ([], (), False, "none", 0.0)}
+            found.append({"name": evidence.results[path.stem]["network"], "clean": 100 * test["correct"] / test["images"],
+                          "n": test["images"], "sha256": entry["sha256"]["model.safetensors"],
+                          "megabytes": path.stat().st_size / 1e6, "spec": json.dumps(changed)})  # fmt: skip
+    return found
 
 
-def provenance(profile: str) -> list[dict]:
+def provenance(evidence: Committed) -> list[dict]:
     """Code, hardware and libraries of the evidence, and how many results each made."""
-    evidence = Committed(project_folder("results", "FPD_RESULTS") / profile / "evidence")
     metas = [evidence.entry(key)["meta"] for key in evidence.results]
-    where = [meta["provenance"] | {"seconds": meta["seconds"]} for meta in metas]
-    if not where:
+    metas = pd.json_normalize([meta["provenance"] | {"seconds": meta["seconds"]} for meta in metas])
+    if metas.empty:
         return []
-    frame = pd.DataFrame([{"code": w["code"], "hardware": w["hardware"], "python": w["python"], "torch": w["libraries"]["torch"],
-                           "finished": w["finished"][:10], "hours": w["seconds"] / 3600} for w in where])  # fmt: skip
-    keys = ["code", "hardware", "python", "torch"]
-    made = frame.groupby(keys, sort=False).agg(
-        results=("hours", "size"), hours=("hours", "sum"), first=("finished", "min"), last=("finished", "max")
+    metas = metas.assign(day=metas["finished"].str[:10], hours=metas["seconds"] / 3600, torch=metas["libraries.torch"])
+    made = metas.groupby(["code", "hardware", "python", "torch"], sort=False).agg(
+        results=("hours", "size"), hours=("hours", "sum"), first=("day", "min"), last=("day", "max")
     )
     return made.reset_index().to_dict("records")

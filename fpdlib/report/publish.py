@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 
 from fpdlib.errors import FPDError, NotComputed
@@ -35,11 +34,6 @@ def table(folder: Path, name: str, frame: pd.DataFrame, shown: pd.DataFrame | No
 def page(folder: Path, name: str, text: str) -> None:
     """`tables/<name>.md`."""
     replace_file(made(folder / "tables") / f"{name}.md", lambda path: path.write_text(text.strip() + "\n"))
-
-
-def figure(folder: Path, name: str, drawn: plt.Figure) -> None:
-    """`figures/<name>.png`."""
-    replace_file(made(folder / "figures") / f"{name}.png", lambda path: drawn.savefig(path, dpi=110, format="png"))
 
 
 def made(folder: Path) -> Path:

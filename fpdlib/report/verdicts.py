@@ -216,6 +216,8 @@ def attack_cost(evidence: Evidence, slow: str, fast: str) -> Verdict:
     Counted, not timed, so that it does not depend on the machine; `tables.times` has the seconds.
     """
     attacks, spent = tuple(keys(evidence, "all", "published")), []
+    if not attacks:
+        return Verdict(NOT_TESTED, reason="this scale does not have all of these attacks")
     seeds = evidence.complete(evidence.paper.variant(slow), evidence.paper.variant(fast), attacks=attacks)
     for name in (evidence.paper.variant(slow), evidence.paper.variant(fast)):
         macs = network.cost(evidence.result(name, "", seeds[0]).spec)

@@ -63,7 +63,7 @@ class Committed:
     @functools.cached_property
     def _sums(self) -> dict[str, str]:
         lines = (self.folder / SUMS).read_text().splitlines() if (self.folder / SUMS).exists() else []
-        return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+        return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
     def _read(self, name: str) -> pd.DataFrame:
         path = self.folder / name

@@ -142,5 +142,7 @@ def load_network(name: str, profile: str = "laptop", seed: int = 0, setting: str
                  paper: Paper = FPD) -> nn.Module:  # fmt: skip
     """A trained network in evaluation mode. NotComputed if no such checkpoint is in the store."""
     rows = plan(setting, profile=profile, seeds=[seed], paper=paper)
+    if rows.empty:
+        raise NotComputed(f"the profile {profile!r} leaves {setting} out; `python -m fpdlib plan --profile {profile}` lists what it has.")
     mine = rows[(rows["network"] == choose("network", name, dict.fromkeys(rows["network"]))) & (rows["kind"] == "networks")]
     return Inputs(store_of(rows, store), device_of(device)).model(mine["result"].iat[0])

@@ -23,30 +23,25 @@ REFERENCE = "laptop"  # whose evidence says how fast a processor is, and how man
 
 
 def costs(rows: pd.DataFrame, store: Store) -> tuple[dict[str, float], set[str]]:
-    """Seconds on one processor by key: as evidence has them, else as another seed, network or attack took, else by passes and
+    """Seconds on one processor by key: as evidence has them, else as another seed or network took on the same data, else by passes and
     multiply-accumulates; and the keys whose own seconds are known."""
-    everything = results(rows)
-    first = rows.drop_duplicates("key").set_index("key")[["setting", "attack"]].to_dict("index")
-    known: dict[tuple, list[float]] = {}
-    spent, measured = {}, set()
-
-    def alike(result: Result) -> tuple[tuple, ...]:
-        setting, what = first.get(result.key, {"setting": ""})["setting"], result.what
-        near = (setting, result.network.name, what), (setting, what)
-        return near if isinstance(result, Network | Outcome) else (*near, (what,), (result.kind,))
-
-    for key, result in everything.items():
-        if store.committed.has(key):
-            meta = store.committed.entry(key)["meta"]
-            spent[key] = max(meta["seconds"], meta.get("elapsed", 0.0))
-            measured.add(key)
-            for group in alike(result):
-                known.setdefault(group, []).append(spent[key])
-    for key, result in everything.items():
-        if key not in spent:
-            found = next((float(np.median(known[group])) for group in alike(result) if group in known), None)
-            spent[key] = counted(result, store.committed.folder) if found is None else found
+    everything, evidence, known = results(rows), store.committed, {}
+    spent = {key: max(meta["seconds"], meta.get("elapsed", 0.0)) for key in everything if evidence.has(key)
+             for meta in (evidence.entry(key)["meta"],)}  # fmt: skip
+    measured = set(spent)
+    for key, seconds in spent.items():
+        for group in alike(everything[key]):
+            known.setdefault(group, []).append(seconds)
+    for key in everything.keys() - measured:
+        found = next((float(np.median(known[group])) for group in alike(everything[key]) if group in known), None)
+        spent[key] = counted(everything[key], evidence.folder) if found is None else found
     return spent, measured
+
+
+def alike(result: Result) -> tuple[tuple[str, ...], ...]:
+    """What results that take about as long have in common, nearest first."""
+    network = result.network.network
+    return (network.dataset, network.name, result.what), (network.dataset, result.what)
 
 
 def counted(result: Result, evidence: Path) -> float:

@@ -17,6 +17,7 @@ checks it. Behind the store lies committed evidence, which is read as if it were
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -42,6 +43,12 @@ if TYPE_CHECKING:
 
 VERSION = 2
 KINDS = ("networks", "crafted", "outcomes", "studies")
+
+
+def key_of_partial(path: Path) -> str:
+    """The key in the name of a result's folder, of an unfinished state (`<key>@<weights>`), or of what was being written (`.tmp`)."""
+    name = path.name.rsplit(".", 2)[0] if path.name.endswith(".tmp") else path.name
+    return name.split("@")[0]
 
 
 class Store:
@@ -73,14 +80,20 @@ class Store:
             if not (self.root / "STORE").exists():
                 replace_file(self.root / "STORE", lambda path: path.write_text(f"{VERSION}\n"))
             for path in (self.root / "partial").glob("*.tmp"):
-                if not self.busy(path.name.rsplit(".", 2)[0]):
-                    shutil.rmtree(path, ignore_errors=True)
+                if not self.busy(key_of_partial(path)):
+                    self.delete(path)
 
     def folder(self, result: Result) -> Path:
         return self.root / result.kind / result.key
 
     def partial(self, result: Result) -> Path:
-        return self.root / "partial" / result.key
+        """The unfinished state of a result, which belongs to the very weights that it is computed from."""
+        weights = "".join(self.near(need)["sha256"][need.file] for need in result.needs)
+        return self.root / "partial" / (result.key + (f"@{hashlib.sha256(weights.encode()).hexdigest()[:8]}" if weights else ""))
+
+    def own(self, result: Result) -> bool:
+        """Whether the store itself has a result, and the file of it that others are computed from."""
+        return (self.folder(result) / "entry.json").exists() and (self.folder(result) / result.file).exists()
 
     def busy(self, key: str) -> bool:
         """Whether another process computes a result now."""
@@ -94,9 +107,7 @@ class Store:
 
     def here(self, result: Result) -> bool:
         """Whether the file is there that others are computed from, in the store itself or as a committed checkpoint."""
-        folder = self.folder(result)
-        own = (folder / "entry.json").exists() and (folder / result.file).exists()
-        return own or self.committed.checkpoint(result.key) is not None
+        return self.own(result) or self.committed.checkpoint(result.key) is not None
 
     def has(self, result: Result) -> bool:
         """Whether a result can be read, here or as evidence (which has few checkpoints)."""
@@ -108,7 +119,7 @@ class Store:
 
     def near(self, result: Result) -> dict:
         """The entry that belongs to the file which `file` gives: the store's own, else the committed one."""
-        own = (self.folder(result) / "entry.json").exists() or not self.committed.checkpoint(result.key)
+        own = self.own(result) or not self.committed.checkpoint(result.key)
         return self.own_entry(result) if own else self.committed.entry(result.key)
 
     def own_entry(self, result: Result) -> dict:
@@ -128,7 +139,7 @@ class Store:
         was verified."""
         name = name or result.file
         path, expected = self.folder(result) / name, self.near(result)["sha256"].get(name)
-        if not path.parent.exists() and name == result.file:
+        if not self.own(result) and name == result.file:
             path = self.committed.checkpoint(result.key) or path
         found = sha256(path) if path.exists() else "no file"
         if found != expected:
@@ -190,7 +201,7 @@ class Store:
                 return
             inputs.used, inputs.images_of = {}, ""
             temporary = self.root / "partial" / f"{result.key}.{uuid.uuid4().hex[:8]}.tmp"
-            with writing(self.folder(result)):
+            with writing(self.root):
                 try:
                     temporary.mkdir(parents=True)
                     started = time.monotonic()
@@ -213,9 +224,9 @@ class Store:
             self.partial(result).unlink(missing_ok=True)
 
     def unknown(self, keys: set[str]) -> list[Path]:
-        """Folders and unfinished states of results that are not among these keys."""
+        """Folders and unfinished states of results that are not among these keys, and that nobody computes now."""
         paths = [path for kind in (*KINDS, "partial") for path in sorted((self.root / kind).glob("*"))]
-        return [path for path in paths if path.name not in keys and not path.name.endswith(".tmp")]
+        return [path for path in paths if (key := key_of_partial(path)) not in keys and not self.busy(key)]
 
     def delete(self, path: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -49,6 +49,8 @@ class Run:
             raise FPDError(f"parts is {recipe.parts}; accepted: up to {len(images) // recipe.batch_size or 1}, a batch of "
                            f"{recipe.batch_size} each of {len(images)} images.")  # fmt: skip
         model.to(self.device, memory_format=torch.channels_last).train()
+        if recipe.threshold_share is not None and getattr(model, "decoder", None) is None:
+            raise FPDError("threshold_share is a share of the restoration error; this network restores nothing.")
         if recipe.threshold_share is not None:  # before anything is loaded: the same when the run continues
             recipe = replace(recipe, threshold=recipe.threshold_share * first_error(model, images, recipe.batch_size))
         self.recipe = recipe
