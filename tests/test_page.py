@@ -57,7 +57,7 @@ def test_the_report_opens_from_disk(laptop):
     for link in found.links:
         assert (link[1:] in found.ids) if link.startswith("#") else (laptop.parent / link).exists(), link
     pages = sorted((laptop.parent / "notebooks").iterdir())
-    assert len(pages) == 21 and not [one.name for one in pages if "No description has been provided" in one.read_text()]
+    assert len(pages) == 22 and not [one.name for one in pages if "No description has been provided" in one.read_text()]
     assert len(found.pictures) >= 5 and all(found.pictures)
 
 

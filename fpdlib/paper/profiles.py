@@ -93,7 +93,8 @@ PROFILES = {
             LAPTOP_SCALE, DiagnosisSpec(images=100, steps=100, restarts=5, draws=1000, queries=2000),
             hardening=HARDENING | {"epochs": 15}, adversaries={"fgsm": QUICK_FGSM, "pgd": QUICK_PGD}, seeds=(0, 1, 2, 3, 4),
             threads=1, checkpoints=(*(("table1", name) for name in ("F", "ReLU", "X", "F_FD+R", "Deep", "ELU+Tanh")),
-                                    ("table2", "O_PGD"), ("table2", "F_PGD"), ("anchor", "CNN (fast AT, 30 epochs)")),
+                                    ("table2", "O_PGD"), ("table2", "F_PGD"), ("anchor", "CNN (fast AT, 30 epochs)"),
+                                    ("longer", "F (ten times as long)")),
         ),
         Profile(
             "medium", "two processors for a day: the paper's ResNet-101 and all of MNIST at 32 pixels, one seed",
