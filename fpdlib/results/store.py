@@ -17,6 +17,7 @@ checks it. Behind the store lies committed evidence, which is read as if it were
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -80,8 +81,10 @@ class Store:
             if not (self.root / "STORE").exists():
                 replace_file(self.root / "STORE", lambda path: path.write_text(f"{VERSION}\n"))
             for path in (self.root / "partial").glob("*.tmp"):
-                if not self.busy(key_of_partial(path)):
-                    self.delete(path)
+                if not self.busy(key_of_partial(path)):  # its writer may end at this moment, and take it away
+                    shutil.rmtree(path, ignore_errors=True)
+                    with contextlib.suppress(OSError):
+                        path.unlink()
 
     def folder(self, result: Result) -> Path:
         return self.root / result.kind / result.key
