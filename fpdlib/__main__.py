@@ -224,11 +224,11 @@ def judge(arguments: argparse.Namespace) -> None:
     images, labels = loading.test_images(arguments.data, arguments.images, arguments.size, arguments.channels)
     attack, found = loading.named(arguments.attack, "attack") if arguments.attack else None, []
     weights = [None if path == "-" else Path(path) for path in arguments.weights or ["-"] * len(arguments.model)]
-    began, models = time.monotonic(), []
+    began = time.monotonic()
     with contextlib.redirect_stdout(sys.stderr) if arguments.json else contextlib.nullcontext():  # a model may print
-        for place, path in zip(arguments.model, weights, strict=True):  # a mistake in the second shows before the first is judged
-            models.append(loading.model_of(place, path))
-            subject_of(models[-1], images_of(images, labels, next((p.device for p in models[-1].parameters()), "cpu")).test, 1)
+        models = [loading.model_of(place, path) for place, path in zip(arguments.model, weights, strict=True)]
+        for model in models[1:]:  # a mistake in the second shows before the first is judged
+            subject_of(model, images_of(images, labels, next((p.device for p in model.parameters()), "cpu")).test, 1)
         for place, path, model in zip(arguments.model, weights, models, strict=True):
             title = f"{place}{f' ({path})' if path else ''} on {arguments.images} images of {arguments.data}"
             say = None if arguments.json else lambda words, place=place: print(f"{place}: {words}", flush=True)

@@ -44,7 +44,7 @@ logs = pd.read_parquet("logs.parquet")        # a row an epoch, or part of one; 
 An outcome has, per image: `index` in the test set, `label`, `eps` (pixel units), `clean_prediction` and `adversarial_prediction` of the
 deployed network (-1: not a number), `linf` and `l2` of the perturbation, `loss`, `gradient_is_zero`, `float64_prediction` (-1: not
 finite; -2: not asked) and `broken`. Provenance (code, libraries, hardware, threads, and when it was finished; of results by code
-older than 27 November 2026 when it was begun), the SHA-256 of the attacked weights and the
+from before commit 548b44c when it was begun), the SHA-256 of the attacked weights and the
 attack with all its parameters are in `meta`, the images' too unless the result is older than their record; where `weights_inferred` is
 true, the outcome did not record the weights, and the SHA-256 is that of the network beside it in the same store. {others} outcomes and
 studies are of another training of the same network than the one in `results.parquet`: on another kind of processor it has other bits.
