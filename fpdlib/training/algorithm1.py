@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fpdlib.errors import FPDError
-from fpdlib.network.fpd import FPD
+from fpdlib.network.fpd import FPD, Front
 from fpdlib.training.adversarial import adversarial_step, craft
 from fpdlib.training.recipe import Recipe
 
@@ -18,15 +18,33 @@ def step(model: FPD, optimizer, recipe: Recipe, x: Tensor, y: Tensor, noise: Ten
     Returns the losses before each update, whether the gate was closed, and the number of correct predictions.
     Networks without restoration have no L2 term, gate or second phase.
     """
+    front, l2 = begin(model, recipe, x, noise)
+    if closed(recipe, front, l2, latched):
+        return restore(model, optimizer, recipe, l2)
+    return learn(model, optimizer, recipe, front, l2, x, y)
+
+
+def begin(model: FPD, recipe: Recipe, x: Tensor, noise: Tensor) -> tuple[Front, Tensor]:
+    """Lines 6-8: the front pass and its L2 loss (0 without restoration)."""
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+        front = model.front(x + noise)
+        return front, F.mse_loss(front.restored.float(), x) if front.restored is not None else x.new_zeros(())
+
+
+def closed(recipe: Recipe, front: Front, l2: Tensor, latched: bool) -> bool:
+    """Line 9, the gate."""
+    return front.restored is not None and recipe.gate != "none" and not latched and bool(l2 > recipe.threshold)
+
+
+def restore(model: FPD, optimizer, recipe: Recipe, l2: Tensor, again: bool = False) -> dict:
+    """Line 10: no gradient reaches the classifier, so only F_FD and F_R move. again: keep the front pass for another update."""
+    update(model, optimizer, recipe, recipe.alpha2 * l2, again)
+    return {"gated": 1.0, "mse": l2, "loss": recipe.alpha2 * l2}
+
+
+def learn(model: FPD, optimizer, recipe: Recipe, front: Front, l2: Tensor, x: Tensor, y: Tensor) -> dict:
+    """Lines 12-17: both losses of the first phase, then the second phase on what it restored."""
     autocast = torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16")
-    zero = x.new_zeros(())
-    with autocast:
-        front = model.front(x + noise)  # lines 6-7
-        l2 = F.mse_loss(front.restored.float(), x) if front.restored is not None else zero  # line 8
-    gated = front.restored is not None and recipe.gate != "none" and not latched and bool(l2 > recipe.threshold)
-    if gated:  # lines 9-10: no gradient reaches the classifier, so only F_FD and F_R move
-        update(model, optimizer, recipe, recipe.alpha2 * l2)
-        return {"gated": 1.0, "mse": l2, "loss": recipe.alpha2 * l2}
     with autocast:
         logits = model.squeeze(model.classify(front)).float()
     l1 = F.cross_entropy(logits, y)  # line 12
@@ -60,13 +78,18 @@ def harden(model: FPD, optimizer, recipe: Recipe, x, y, noise, draws, scale: flo
     return result
 
 
-def update(model: FPD, optimizer, recipe: Recipe, loss: Tensor) -> None:
+def update(model: FPD, optimizer, recipe: Recipe, loss: Tensor, again: bool = False) -> None:
+    if not (loss.is_cuda and torch.cuda.is_current_stream_capturing()):  # a graph's losses are looked at when it has run
+        finite(recipe, loss)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward(retain_graph=again)
+    torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+    optimizer.step()
+
+
+def finite(recipe: Recipe, loss: Tensor) -> None:
     if not torch.isfinite(loss):
         raise FPDError(
             f"the training loss became {loss.item()} with recipe {recipe.name!r} (lr {recipe.lr}, clip {recipe.clip}). "
-            "No update was made with it. Lower lr or clip, or use precision 'float32'; the saved state is from before."
+            "Training stopped; the saved state is from before. Lower lr or clip, or use precision 'float32'."
         )
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-    optimizer.step()

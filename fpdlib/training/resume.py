@@ -16,7 +16,10 @@ from fpdlib.files import replace_file
 
 def set_lr(optimizer, lr: float) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        if isinstance(group["lr"], Tensor):  # graphs read it where it lies
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
 
 
 def save_state(path: Path, model, optimizer, plateau, run: dict, sums: Tensor, best: dict) -> None:
@@ -28,8 +31,8 @@ def save_state(path: Path, model, optimizer, plateau, run: dict, sums: Tensor, b
     tensors = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
     header = {
         "run": json.dumps(run),
-        "plateau": json.dumps({k: v for k, v in plateau.state_dict().items() if isinstance(v, (int, float, list))}),
-        "lr": json.dumps(optimizer.param_groups[0]["lr"]),
+        "plateau": json.dumps({k: v for k, v in plateau.state_dict().items() if isinstance(v, (int, float, list))}, default=float),
+        "lr": json.dumps(float(optimizer.param_groups[0]["lr"])),
     }
     replace_file(path, lambda temporary: save_file(tensors, temporary, header))
 

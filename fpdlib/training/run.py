@@ -6,8 +6,11 @@ continued ends with the same bits (on the CPU, with the same number of threads) 
 
 from __future__ import annotations
 
+import functools
 import math
+import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,10 +25,11 @@ from fpdlib.network.fpd import FPD
 from fpdlib.runtime import Budget, between_steps, generator
 from fpdlib.training.adversarial import Adversary, craft
 from fpdlib.training.algorithm1 import harden, step, strength
+from fpdlib.training.graphs import Captured
 from fpdlib.training.recipe import OPTIMIZERS, Recipe
 from fpdlib.training.resume import load_state, save_state, set_lr
 
-SAVE_EVERY = 20.0  # seconds between saved states: what a killed run can lose
+SAVE_EVERY, SAVE_SHARE = 20.0, 0.03  # seconds between saved states, what a killed run can lose; at most this share of the time
 SUMS = (
     "steps", "gated", "images", "correct", "loss", "ce", "mse", "ce_second", "mse_second", "ce_adversarial",
     "correct_adversarial",
@@ -54,7 +58,7 @@ class Run:
         if recipe.threshold_share is not None:  # before anything is loaded: the same when the run continues
             recipe = replace(recipe, threshold=recipe.threshold_share * first_error(model, images, recipe.batch_size))
         self.recipe = recipe
-        self.optimizer = OPTIMIZERS[recipe.optimizer](model.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
+        self.optimizer, self.advance = prepare(model, recipe, self.device)
         self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimizer, factor=0.1, patience=recipe.plateau * recipe.parts)
         self.now = {"epoch": 0, "step": 0, "latched": False, "best": -1.0, "best_epoch": -1, "log": [], "seconds": 0.0}
         self.sums, self.best = torch.zeros(len(SUMS), dtype=torch.float64, device=self.device), {}
@@ -63,7 +67,7 @@ class Run:
         self.steps = max(len(images) // recipe.batch_size // recipe.parts, 1)  # of a part
         self.lines = recipe.epochs * recipe.parts
         self.started, self.before = time.monotonic(), self.now["seconds"]
-        self.saved = self.started
+        self.next_save = self.started + SAVE_EVERY
 
     @property
     def done(self) -> int:
@@ -86,9 +90,10 @@ class Run:
 
     def save(self) -> None:
         self.clock()
-        self.saved = time.monotonic()
+        begun = time.monotonic()
         if self.state is not None:
             save_state(self.state, self.model, self.optimizer, self.plateau, self.now, self.sums, self.best)
+        self.next_save = time.monotonic() + max(SAVE_EVERY, (time.monotonic() - begun) / SAVE_SHARE)
 
     def step(self, order: Tensor) -> None:
         """One step of the part whose images come in this order."""
@@ -106,7 +111,7 @@ class Run:
         if recipe.adversary is not None and now["epoch"] >= recipe.adversary.delay * recipe.parts:
             result = harden(self.model, self.optimizer, recipe, x, y, noise, draws, strength(recipe, progress))
         else:
-            result = step(self.model, self.optimizer, recipe, x, y, noise, now["latched"])
+            result = self.advance(x, y, noise, now["latched"])
         now["latched"] |= recipe.gate == "latch" and not result.get("gated")
         row = [1.0, *(result.get(name, 0.0) for name in SUMS[1:])]
         self.sums += torch.stack([torch.as_tensor(v, dtype=torch.float64, device=self.device).detach() for v in row])
@@ -132,12 +137,25 @@ class Run:
         """The epoch's line of the log (`LOG`)."""
         total = dict(zip(SUMS, self.sums.tolist(), strict=True))
         open_steps, images = max(total["steps"] - total["gated"], 1), max(total["images"], 1)
-        row = {"epoch": self.now["epoch"], "lr": self.optimizer.param_groups[0]["lr"], "seconds": self.now["seconds"]}
+        row = {"epoch": self.now["epoch"], "lr": float(self.optimizer.param_groups[0]["lr"]), "seconds": self.now["seconds"]}
         row |= {name: total[name] / total["steps"] for name in ("loss", "mse")} | {"gate_share": total["gated"] / total["steps"]}
         row |= {name: total[name] / open_steps for name in ("ce", "ce_second", "mse_second", "ce_adversarial")}
         row |= {"train_accuracy": total["correct"] / images, "adversarial_accuracy": total["correct_adversarial"] / images}
         row |= dict(zip(("held_out_accuracy", "held_out_loss", "held_out_mse"), measured, strict=True))
         return {name: row[name] for name in LOG}
+
+
+def prepare(model: FPD, recipe: Recipe, device: torch.device) -> tuple[torch.optim.Optimizer, Callable]:
+    """The optimizer, and Algorithm 1's step on (x, y, noise, latched) with it: as CUDA graphs where they are possible and not
+    forbidden (FPD_GRAPHS=0)."""
+    make = functools.partial(OPTIMIZERS[recipe.optimizer], model.parameters(), weight_decay=recipe.weight_decay)
+    if device.type == "cuda" and recipe.optimizer in ("adam", "adamax") and os.environ.get("FPD_GRAPHS") != "0":
+        optimizer = make(lr=torch.tensor(recipe.lr, device=device), capturable=True)
+        if recipe.adversary is None:
+            return optimizer, Captured(model, optimizer, recipe)
+    else:
+        optimizer = make(lr=recipe.lr)
+    return optimizer, functools.partial(step, model, optimizer, recipe)
 
 
 def train(
@@ -158,7 +176,7 @@ def train(
                 run.step(order)
                 bar.update()
                 expired = budget.expired()  # after a step, so that the shortest budget still makes progress
-                if stop.is_set() or expired or time.monotonic() - run.saved > SAVE_EVERY:
+                if stop.is_set() or expired or time.monotonic() > run.next_save:
                     run.save()
                     if stop.is_set():
                         raise KeyboardInterrupt
