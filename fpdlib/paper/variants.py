@@ -47,7 +47,8 @@ class Variant:
         if self.adversary:
             changes |= profile.hardening | {"adversary": profile.adversaries[self.adversary], "begin": self.begin}
         recipe = paper_recipe(profile.dataset, phases=self.phases, **changes)
-        return replace(recipe, lr=self.step * recipe.lr, epochs=self.length * recipe.epochs)
+        parts = max(recipe.parts // self.length, 1)  # as many measurements as of the shorter training, or one an epoch
+        return replace(recipe, lr=self.step * recipe.lr, epochs=self.length * recipe.epochs, parts=parts)
 
     @property
     def losses(self) -> str:
