@@ -31,7 +31,7 @@ from fpdlib.paper.suites import (
     suite,
     transfer_suite,
 )
-from fpdlib.paper.variants import FAMILIES, LEARNING, LONGER
+from fpdlib.paper.variants import FAMILIES, LEARNING, LONGER, NEEDED
 from fpdlib.training.adversarial import PAPER_PGD_SVHN, Adversary
 
 BEYOND = ("F", "ReLU", "F (gate)", "F (separate)", "F (gaussian)", "F (no noise)")
@@ -59,7 +59,7 @@ PAPER_BACKBONES = {
 SETTINGS = (
     "table1", "table2", *(f"svhn-{backbone}" for backbone in BACKBONES),
     *(f"transfer-{backbone}" for backbone in BACKBONES), "caltech101", "caltech256",
-    "beyond", "families", "learning", "longer", "anchor",
+    "beyond", "families", "learning", "longer", "f4ib", "anchor",
 )  # fmt: skip
 # What is measured on one seed to describe a network, not to compare methods.
 DESCRIBED = ("sound/l2", "sound-native/linf", "sound-native/l2")
@@ -85,7 +85,8 @@ def setting(profile: str | Profile, name: str) -> Profile:
 
     name: 'table1'; 'table2' (MNIST); 'svhn-resnet101', 'svhn-resnet50', 'svhn-resnext50' (Table 4); 'transfer-...' (the same
     networks as targets of Table 3); 'caltech101'; 'caltech256'; 'beyond' (what the text claims and no table shows); 'families'
-    (five other CNNs); 'learning' (F with one ingredient off each); 'longer' (O and F trained for longer); 'anchor' (known answers).
+    (five other CNNs); 'learning' (F with one ingredient off each); 'longer' (O and F trained for longer); 'f4ib' (what F_4IB
+    needs to learn); 'anchor' (known answers).
     Raises FPDError for any other. The profile, never what a disk holds, says whether images are the data set's own or the bundled
     stand-in's.
     """
@@ -97,7 +98,7 @@ def setting(profile: str | Profile, name: str) -> Profile:
     builders = {"table1": lambda: replace(base, once=("transfer-true",)), "anchor": lambda: anchor(base),
                 "beyond": lambda: beyond(base, name), "families": lambda: beyond(base, name), "svhn": lambda: svhn(base, backbone),
                 "transfer": lambda: replace(svhn(base, backbone), attacks=transfer_suite(base.scale)),
-                "learning": lambda: learning(base), "longer": lambda: longer(base),
+                "learning": lambda: learning(base), "longer": lambda: longer(base), "f4ib": lambda: replace(base, attacks={}),
                 "caltech101": lambda: caltech(base, name), "caltech256": lambda: caltech(base, name),
                 "table2": lambda: replace(base, once=DESCRIBED, attacks=suite(
                     tuple(PUBLISHED), 0.3, L2_MNIST * base.network.image_size / L2_SIZE, base.scale,
@@ -217,6 +218,7 @@ def networks_of(name: str) -> tuple[str, ...]:
         "beyond": BEYOND,
         "families": tuple(f"{cnn} {kind}" for cnn in FAMILIES for kind in ("O", "F")),
         "learning": LEARNING,
+        "f4ib": ("F_4IB", *NEEDED),
         "longer": LONG,
         "anchor": ("CNN (fast AT)", "CNN (fast AT, 30 epochs)"),
     }[family]
@@ -241,7 +243,7 @@ def seeds_of(here: Profile, variant: str) -> tuple[int, ...]:
 TABLES = {
     "table1": ("table1",), "table2": ("table2",), "table3": tuple(f"transfer-{b}" for b in BACKBONES),
     "table4": tuple(f"svhn-{b}" for b in BACKBONES), "caltech": ("caltech101", "caltech256"),
-    "text": ("beyond", "families", "learning", "longer"), "known-answer": ("anchor",),
+    "text": ("beyond", "families", "learning", "longer", "f4ib"), "known-answer": ("anchor",),
 }  # fmt: skip
 
 

@@ -156,6 +156,15 @@ VARIANTS |= {
     for words, times in LONGER.items()
     for name in ("ReLU", "F")
 }
+# What F_4IB, which does not learn like the others, needs: each differs from it in one thing.
+NEEDED = {
+    "F_4IB (quarter step)": replace(VARIANTS["F_4IB"], title="F_4IB with a quarter of the step size", step=0.25),
+    "F_4IB (longer)": replace(VARIANTS["F_4IB"], title="F_4IB trained three times as long", length=3),
+    "F_4IB (clipped)": replace(VARIANTS["F_4IB"], title="F_4IB, gradients clipped at a norm of 1 (else 10)", training={"clip": 1.0}),
+    "F_4IB (gaussian)": replace(VARIANTS["F_4IB"], title="F_4IB with Gaussian non-local means, which are normalised",
+                                network=VARIANTS["F_4IB"].network | {"similarity": "gaussian"}),
+}  # fmt: skip
+VARIANTS |= NEEDED
 # Five other CNN families, at a size that two processors can train; the same in every profile.
 FAMILIES: dict[str, dict] = {
     "DenseNet": {"backbone": "densenet121",
