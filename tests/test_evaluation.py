@@ -1,6 +1,7 @@
 """Attacks against models whose answer is known, protocols, ladders, resumption, statistics."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -248,3 +249,24 @@ def test_paired_tests():
     assert 0 < smooth.p < 1e-5 and smooth.low < smooth.value < smooth.high
     with pytest.raises(FPDError, match="different images"):
         paired(a, b.iloc[:50])
+
+
+def test_an_attack_leaves_the_network_as_it_was():
+    """In training mode, with one parameter frozen and one part in evaluation mode: also when the attack fails."""
+    model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(192), nn.Linear(192, 10)).train()
+    model.spec = SimpleNamespace(image_size=8, num_classes=10)
+    model[0].eval()
+    model[2].bias.requires_grad_(False)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    pixels = torch.randint(0, 255, (10, 3, 8, 8), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    test = Images(pixels, torch.arange(10), pixels)
+    splits, seen = Splits("test", test, test, test), []
+    model.register_forward_hook(lambda module, *_: seen.append((module.training, any(p.requires_grad for p in module.parameters()))))
+    spec = AttackSpec("a", "sound", PGD(((2, None, 0),)), images=10)
+    evaluate(model, splits, spec, 0)
+    with pytest.raises(RuntimeError):
+        evaluate(model, replace(splits, test=Images(pixels[:, :, :4], test.labels, pixels)), spec, 0)
+    assert set(seen) == {(False, False)}
+    assert [m.training for m in model] == [False, True, True] and model.training
+    assert [p.requires_grad for p in model.parameters()] == [True, True, True, False]
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())

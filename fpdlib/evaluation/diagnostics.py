@@ -22,7 +22,7 @@ from fpdlib.attacks.methods import PGD, AutoAttack, Method
 from fpdlib.attacks.views import View, loss_gradient
 from fpdlib.errors import FPDError
 from fpdlib.evaluation.outcomes import Rate, rate, test_order
-from fpdlib.network.answers import predict, wrong
+from fpdlib.network.answers import attacked, predict, wrong
 from fpdlib.runtime import generator
 
 TANH_IS_ONE = 9.011  # float32 tanh is exactly 1, and its gradient 0, from here on (findings D2)
@@ -286,6 +286,7 @@ def landscape(bench: Bench, outputs: str) -> pd.DataFrame:
     return pd.DataFrame({k: v.cpu().numpy() for k, v in columns.items()}).assign(outputs=outputs)
 
 
+@attacked
 def diagnose(
     model: nn.Module, test, spec: DiagnosisSpec, seed: int, surrogate: nn.Module | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -293,7 +294,6 @@ def diagnose(
 
     surrogate: another trained network for the transfers. Raises FPDError if the network classifies no image correctly.
     """
-    model = model.eval().requires_grad_(False)
     order = test_order(len(test)).to(test.labels.device)
     right = torch.cat([predict(model, test.batch(part)) == test.labels[part] for part in order[:1000].split(250)])
     index = order[:1000][right][: spec.images]

@@ -29,7 +29,7 @@ from fpdlib.attacks.views import Surrogate, View
 from fpdlib.data.images import Images, NativeInput, Splits, first
 from fpdlib.errors import FPDError
 from fpdlib.files import replace_file
-from fpdlib.network.answers import NOT_A_NUMBER, answer, deployed, predict, predict_in_float64, wrong
+from fpdlib.network.answers import NOT_A_NUMBER, answer, attacked, deployed, predict, predict_in_float64, wrong
 from fpdlib.network.fpd import FPD
 from fpdlib.runtime import Budget, between_steps, generator
 
@@ -45,6 +45,7 @@ def test_order(count: int, order: str = "seeded") -> Tensor:
     return torch.arange(count) if order == "file" else torch.randperm(count, generator=torch.Generator().manual_seed(0))
 
 
+@attacked
 def evaluate(
     model: FPD,
     splits: Splits,
@@ -71,7 +72,6 @@ def evaluate(
         )
     if attack.images > len(splits.test):
         raise FPDError(f"attack {attack.name!r} asks for {attack.images} images; {splits.name} has {len(splits.test)} test images.")
-    model = model.eval().requires_grad_(False)
     target = NativeInput(model, model.spec.image_size) if attack.space == "native" else model
     counts = {"forwards": 0, "backwards": 0, "seconds": 0.0, "broken": {}}
     frames: list[pd.DataFrame] = []
@@ -157,9 +157,9 @@ def attack_batch(target: nn.Module, view: View, test: Images, index: Tensor, att
     return pd.concat(rows, ignore_index=True)
 
 
+@attacked
 def craft(model: FPD, splits: Splits, attack: AttackSpec, seed: int) -> tuple[Tensor, dict]:
     """A network's adversarial images (n, 3, H, W) under an attack of one attempt, to be transferred, and its counts."""
-    model = model.eval().requires_grad_(False)
     view = View(model, attack.method.sees(attack.protocol)).eval()
     ((_, attempt),) = attack.method.attempts(attack.eps[-1])
     started, images, right = time.monotonic(), [], 0

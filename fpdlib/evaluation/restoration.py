@@ -15,6 +15,7 @@ from fpdlib.attacks.adapters import project
 from fpdlib.attacks.spec import AttackSpec
 from fpdlib.attacks.views import View
 from fpdlib.evaluation.outcomes import predict, test_order
+from fpdlib.network.answers import attacked
 
 PAIRS = {
     "adversarial / clean": ("adversarial", "clean"),
@@ -25,12 +26,12 @@ PAIRS = {
 GALLERY = 3  # images per class that are kept for the pictures
 
 
+@attacked
 def restore(model: nn.Module, test, attack: AttackSpec, seed: int) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """PSNR (dB) and SSIM of each attacked image and its restorations, and the pictures of the first three per class as uint8.
 
     attack: white-box, one attempt. The frame has a row per image and pair of `PAIRS`, with label and both predictions.
     """
-    model = model.eval().requires_grad_(False)
     view = View(model, attack.method.sees(attack.protocol)).eval()
     ((_, attempt),) = attack.method.attempts(attack.eps[-1])
     index = test_order(len(test), attack.order)[: attack.images].to(test.labels.device)

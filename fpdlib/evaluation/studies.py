@@ -26,7 +26,7 @@ from fpdlib.data.images import Images, Splits
 from fpdlib.evaluation import restoration
 from fpdlib.evaluation.diagnostics import DiagnosisSpec, diagnose
 from fpdlib.evaluation.outcomes import evaluate, test_order
-from fpdlib.network.answers import NOT_A_NUMBER, OVERFLOWS, predict
+from fpdlib.network.answers import NOT_A_NUMBER, OVERFLOWS, attacked, predict
 from fpdlib.runtime import generator
 
 Found = dict[str, pd.DataFrame | dict[str, np.ndarray]]
@@ -164,9 +164,9 @@ def noise(x: Tensor, size: float, draws: torch.Generator) -> Tensor:
     return (torch.rand(x.shape, generator=draws, device=x.device) * 2 - 1) * size
 
 
+@attacked
 def per_image(model: nn.Module, test: Images, count: int, measure: Callable[[Tensor, Tensor, Tensor], pd.DataFrame]) -> Found:
     """A measure (x, y, index) -> frame of the first `count` test images, a hundred at a time."""
-    model.eval().requires_grad_(False)
     index = test_order(len(test))[: min(count, len(test))].to(test.labels.device)
     frames = [measure(test.batch(part), test.labels[part], part) for part in index.split(100)]
     return {"study": pd.concat(frames, ignore_index=True)}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -17,6 +18,25 @@ OVERFLOWS = ("confirmed", "broken")
 @torch.no_grad()
 def deployed(network: nn.Module, x: Tensor) -> Tensor:
     return network(x)
+
+
+def attacked(function: Callable) -> Callable:
+    """Calls it with its first argument, a network, in evaluation mode and without gradients to its parameters, so that an attack
+    neither moves it nor is blurred by batch statistics; afterwards the network is as it was."""
+
+    @functools.wraps(function)
+    def call(network: nn.Module, *args, **options):
+        modes = [(module, module.training) for module in network.modules()]
+        wanted = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+        try:
+            return function(network.eval().requires_grad_(False), *args, **options)
+        finally:
+            for module, training in modes:
+                module.training = training
+            for parameter, flag in wanted:
+                parameter.requires_grad_(flag)
+
+    return call
 
 
 def answer(logits: Tensor) -> Tensor:

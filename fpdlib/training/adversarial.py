@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fpdlib.errors import FPDError, choose
+from fpdlib.network.answers import attacked
 from fpdlib.network.fpd import FPD
 
 
@@ -69,35 +70,25 @@ FAST = Adversary("fast", 0.3, 1, 0.375, clean_weight=0.0, clip_start=False, grey
 MADRY = Adversary("madry", 0.3, 40, 0.01, clean_weight=0.0, warmup=0.1, grey=True)
 
 
+@attacked
 def craft(model: FPD, x: Tensor, y: Tensor, adversary: Adversary, draws: torch.Generator, scale: float = 1.0) -> Tensor:
-    """Adversarial images (B, 3, H, W) in [0, 1] within `scale * eps` of x, against the deployed logits.
-
-    The network is in evaluation mode meanwhile, so that the attack neither moves nor is blurred by batch statistics;
-    only pixels get gradients.
-    """
+    """Adversarial images (B, 3, H, W) in [0, 1] within `scale * eps` of x, against the deployed logits."""
     eps, size = adversary.eps * scale, adversary.step_size * scale
-    training, wanted = model.training, [p.requires_grad for p in model.parameters()]
-    model.eval().requires_grad_(False)
-    try:
-        if adversary.labels == "predicted":
-            with torch.no_grad():
-                y = model(x).argmax(1)
-        adversarial = x
-        if adversary.random_start:
-            shape = (len(x), 1, *x.shape[2:]) if adversary.grey else x.shape
-            noise = torch.rand(shape, generator=draws, device=x.device) * 2 - 1
-            adversarial = x + eps * noise
-            adversarial = adversarial.clamp(0, 1) if adversary.clip_start else adversarial
-        for _ in range(adversary.steps):
-            adversarial = adversarial.detach().requires_grad_()
-            loss = F.cross_entropy(model(adversarial), y)
-            (gradient,) = torch.autograd.grad(loss, adversarial)
-            moved = adversarial.detach() + size * gradient.sign()
-            adversarial = torch.max(torch.min(moved, x + eps), x - eps).clamp(0, 1)
-    finally:
-        model.train(training)
-        for parameter, flag in zip(model.parameters(), wanted, strict=True):
-            parameter.requires_grad_(flag)
+    if adversary.labels == "predicted":
+        with torch.no_grad():
+            y = model(x).argmax(1)
+    adversarial = x
+    if adversary.random_start:
+        shape = (len(x), 1, *x.shape[2:]) if adversary.grey else x.shape
+        noise = torch.rand(shape, generator=draws, device=x.device) * 2 - 1
+        adversarial = x + eps * noise
+        adversarial = adversarial.clamp(0, 1) if adversary.clip_start else adversarial
+    for _ in range(adversary.steps):
+        adversarial = adversarial.detach().requires_grad_()
+        loss = F.cross_entropy(model(adversarial), y)
+        (gradient,) = torch.autograd.grad(loss, adversarial)
+        moved = adversarial.detach() + size * gradient.sign()
+        adversarial = torch.max(torch.min(moved, x + eps), x - eps).clamp(0, 1)
     return adversarial.detach()
 
 
