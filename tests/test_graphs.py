@@ -121,6 +121,21 @@ def test_a_loss_that_is_not_a_number_ends_a_replayed_run(capturable):
         advance(x * float("nan"), y, noise, False)
 
 
+def test_a_step_that_cannot_be_recorded_says_how_to_train_without(capturable, monkeypatch):
+    def fails(*_):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    x, y, noise = batch()
+    model = build(F_SPEC, 0).train()
+    optimizer = torch.optim.Adamax(model.parameters(), torch.tensor(1e-3), capturable=True, foreach=True)
+    advance = Recorded(model, optimizer, replace(QUICK, gate="none"))
+    for _ in range(WARM):
+        advance(x, y, noise, False)
+    monkeypatch.setattr(Recorded, "record", fails)
+    with pytest.raises(FPDError, match=r"resnet18 cannot be recorded.*not permitted.*FPD_GRAPHS=0"):
+        advance(x, y, noise, False)
+
+
 def test_graphs_are_for_gpus_and_can_be_forbidden(monkeypatch):
     model = build(F_SPEC, 0)
     optimizer, advance = prepare(model, QUICK, torch.device("cpu"))

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from fpdlib.errors import FPDError
 from fpdlib.network.fpd import FPD
 from fpdlib.training.algorithm1 import begin, closed, finite, learn, restore
 from fpdlib.training.recipe import Recipe
@@ -40,7 +41,13 @@ class Captured:
 
     def replay(self, x: Tensor, y: Tensor, noise: Tensor, latched: bool) -> dict:
         if not self.batch:
-            self.capture(x, y, noise)
+            try:
+                self.capture(x, y, noise)
+            except RuntimeError as error:  # an operation that reads a number, or needs another stream
+                raise FPDError(
+                    f"a training step of {self.model.spec.backbone} cannot be recorded as CUDA graphs ({error}). Set FPD_GRAPHS=0"
+                    " in the environment to train without them; the saved state, if there is one, is from before."
+                ) from error
         for mine, given in zip(self.batch, (x, y, noise), strict=True):
             mine.copy_(given)
         self.front, self.l2 = self.begin()
@@ -75,9 +82,10 @@ class Captured:
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """On a stream of its own, in order with the current one: what a capture needs."""
-        self.stream, current = self.stream or torch.cuda.Stream(), torch.cuda.current_stream()
-        self.stream.wait_stream(current)
-        with torch.cuda.stream(self.stream):
-            yield
-        current.wait_stream(self.stream)
+        """On a stream of its own, in order with the current one, on the network's GPU: what a capture needs."""
+        with torch.cuda.device(next(self.model.parameters()).device):
+            self.stream, current = self.stream or torch.cuda.Stream(), torch.cuda.current_stream()
+            self.stream.wait_stream(current)
+            with torch.cuda.stream(self.stream):
+                yield
+            current.wait_stream(self.stream)
