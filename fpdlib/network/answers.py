@@ -21,11 +21,11 @@ def deployed(network: nn.Module, x: Tensor) -> Tensor:
 
 
 def attacked(function: Callable) -> Callable:
-    """Calls it with its first argument, a network, in evaluation mode and without gradients to its parameters, so that an attack
-    neither moves it nor is blurred by batch statistics; afterwards the network is as it was."""
+    """Calls it with its first argument, a network given by position, in evaluation mode and without gradients to its parameters, so
+    that an attack neither moves it nor is blurred by batch statistics; afterwards the network is as it was."""
 
     @functools.wraps(function)
-    def call(network: nn.Module, *args, **options):
+    def call(network: nn.Module, /, *args, **options):
         modes = [(module, module.training) for module in network.modules()]
         wanted = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
         try:

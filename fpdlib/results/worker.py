@@ -34,7 +34,7 @@ from fpdlib.results.values import MEANS, Result, label
 from fpdlib.runtime import Budget, processors
 
 MEMORY = 2.5e9  # bytes that one worker may take
-GPU_MEMORY = 12e9  # of a GPU; seven workers with ResNet-101 at 64 pixels, 500 images attacked at once, took 63 GB of an H200
+GPU_MEMORY = 12e9  # of a GPU; seven workers with ResNet-101 at 64 pixels, 500 images attacked at once, took 82 GB of an H200
 A_GPU = 6  # workers: six trained F of ResNet-101 about 3.5 times as fast there as one (`benchmarks/workers.py` measures it anew)
 SAY_EVERY = 8.0  # seconds between two lines of progress
 

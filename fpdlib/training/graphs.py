@@ -43,30 +43,29 @@ class Captured:
         if not self.batch:
             try:
                 self.capture(x, y, noise)
-            except RuntimeError as error:  # an operation that reads a number, or needs another stream
+            except RuntimeError as error:  # an operation that reads a number, or needs another stream; ending the capture hides it
+                why = error.__context__ or error
                 raise FPDError(
-                    f"a training step of {self.model.spec.backbone} cannot be recorded as CUDA graphs ({error}). Set FPD_GRAPHS=0"
-                    " in the environment to train without them; the saved state, if there is one, is from before."
+                    f"a training step of this {type(self.model).__name__} cannot be recorded as CUDA graphs ({why}). Set FPD_GRAPHS=0 in the environment to train without them; the saved state, if there is one, is from before."
                 ) from error
         for mine, given in zip(self.batch, (x, y, noise), strict=True):
             mine.copy_(given)
         self.front, self.l2 = self.begin()
         result = self.restore() if closed(self.recipe, self.front, self.l2, latched) else self.learn()
-        for name in ("loss", "ce_second", "mse_second"):
-            finite(self.recipe, result.get(name, self.l2))
+        finite(self.recipe, sum((result[name] for name in ("ce_second", "mse_second") if name in result), result["loss"]))
         return result
 
     def capture(self, x: Tensor, y: Tensor, noise: Tensor) -> None:
         """Record the three graphs; nothing runs meanwhile, so neither weights nor running statistics move."""
-        self.batch = [t.clone() for t in (x, y, noise)]
-        x, y, noise = self.batch
+        x, y, noise = batch = [t.clone() for t in (x, y, noise)]
         model, optimizer, recipe = self.model, self.optimizer, self.recipe
         self.begin, (self.front, self.l2) = self.record(lambda: begin(model, recipe, x, noise))
-        if model.decoder is not None:
+        if self.front.restored is not None:
             # its update is recorded and does not run: line 12's loss may still be differentiated
             with torch.autograd._unsafe_preserve_version_counter(tuple(model.parameters())):
                 self.restore, _ = self.record(lambda: restore(model, optimizer, recipe, self.l2, again=True))
         self.learn, _ = self.record(lambda: learn(model, optimizer, recipe, self.front, self.l2, x, y))
+        self.batch = batch
 
     def record(self, function: Callable) -> tuple[Callable, object]:
         """What runs this function's kernels again, into the same tensors, and those tensors."""

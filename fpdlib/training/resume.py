@@ -47,7 +47,8 @@ def load_state(path: Path, model, optimizer, plateau, device) -> tuple[dict, Ten
         for key in tensors:
             if key.startswith("optimizer/"):
                 _, index, name = key.split("/", 2)
-                state["state"].setdefault(int(index), {})[name] = tensors[key]
+                where = "cpu" if name == "step" and not state["param_groups"][0].get("capturable") else device
+                state["state"].setdefault(int(index), {})[name] = tensors[key].to(where)
         optimizer.load_state_dict(state)
         set_lr(optimizer, json.loads(header["lr"]))
         plateau.load_state_dict(json.loads(header["plateau"]))

@@ -7,6 +7,7 @@ continued ends with the same bits (on the CPU, with the same number of threads) 
 from __future__ import annotations
 
 import functools
+import gc
 import math
 import os
 import time
@@ -149,12 +150,11 @@ def prepare(model: FPD, recipe: Recipe, device: torch.device) -> tuple[torch.opt
     """The optimizer, and Algorithm 1's step on (x, y, noise, latched) with it: as CUDA graphs where they are possible and not
     forbidden (FPD_GRAPHS=0)."""
     make = functools.partial(OPTIMIZERS[recipe.optimizer], model.parameters(), weight_decay=recipe.weight_decay)
-    if device.type == "cuda" and recipe.optimizer in ("adam", "adamax") and os.environ.get("FPD_GRAPHS") != "0":
+    possible = device.type == "cuda" and recipe.optimizer in ("adam", "adamax") and recipe.adversary is None
+    if possible and os.environ.get("FPD_GRAPHS") != "0":
         optimizer = make(lr=torch.tensor(recipe.lr, device=device), capturable=True)
-        if recipe.adversary is None:
-            return optimizer, Captured(model, optimizer, recipe)
-    else:
-        optimizer = make(lr=recipe.lr)
+        return optimizer, Captured(model, optimizer, recipe)
+    optimizer = make(lr=recipe.lr)
     return optimizer, functools.partial(step, model, optimizer, recipe)
 
 
@@ -186,9 +186,14 @@ def train(
         if stop.is_set():  # asked for while the last epoch was measured
             run.save()
             raise KeyboardInterrupt
-    model.load_state_dict(run.best)
+    log, best = run.now["log"], run.best
+    del run  # with its graphs, whose memory nothing else could use
+    model.zero_grad(set_to_none=True)
+    gc.collect()
+    torch.cuda.empty_cache()
+    model.load_state_dict(best)
     model.eval()
-    return run.now["log"]
+    return log
 
 
 @torch.no_grad()
