@@ -46,7 +46,8 @@ class Captured:
             except RuntimeError as error:  # an operation that reads a number, or needs another stream; ending the capture hides it
                 why = error.__context__ or error
                 raise FPDError(
-                    f"a training step of this {type(self.model).__name__} cannot be recorded as CUDA graphs ({why}). Set FPD_GRAPHS=0 in the environment to train without them; the saved state, if there is one, is from before."
+                    f"a training step of this {type(self.model).__name__} cannot be recorded as CUDA graphs ({why}). Set "
+                    "FPD_GRAPHS=0 in the environment to train without them; the saved state, if there is one, is from before."
                 ) from error
         for mine, given in zip(self.batch, (x, y, noise), strict=True):
             mine.copy_(given)
