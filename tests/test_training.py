@@ -305,6 +305,18 @@ def test_a_nonfinite_loss_is_an_error_and_the_saved_state_survives(small, tmp_pa
     assert "1e+30" in str(error.value) and state.read_bytes() == saved
 
 
+def test_saving_takes_a_small_share_of_the_time(small, tmp_path, monkeypatch):
+    """A state of a large network takes seconds to write: the next one waits accordingly."""
+    monkeypatch.setattr(run, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(run, "save_state", lambda *_: time.sleep(0.1))
+    slow = run.Run(build(F_SPEC, 0), QUICK, small, 0, tmp_path / "state.safetensors")
+    slow.save()
+    assert 0.09 / run.SAVE_SHARE < slow.next_save - time.monotonic() < 1 / run.SAVE_SHARE
+    monkeypatch.setattr(run, "SAVE_EVERY", 1000.0)
+    slow.save()
+    assert slow.next_save - time.monotonic() > 990
+
+
 def test_a_damaged_state_is_named(small, tmp_path):
     state = tmp_path / "state.safetensors"
     state.write_bytes(b"not a state")

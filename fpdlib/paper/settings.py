@@ -68,7 +68,7 @@ DESCRIBED = ("sound/l2", "sound-native/linf", "sound-native/l2")
 LONG = ("ReLU", "F", *(f"{name} ({words})" for words in LONGER for name in ("ReLU", "F")))
 SCOPE = {
     "laptop": {"learning": ()},
-    "paper": {"longer": ()},  # a hundred epochs are what it has
+    "paper": {"longer": (), "f4ib": ("F_4IB", *(n for n in NEEDED if "longer" not in n))},  # a hundred epochs are what it has
     "medium": dict.fromkeys(SETTINGS, ()) | {"table1": ("ReLU", "F", "F (release)", "F_OnePhase", "F_FD+R", "F_FD", "X"),
                                              "table2": ("ReLU", "F"), "learning": LEARNING},
     "paper-short": dict.fromkeys(SETTINGS, ()) | {"table1": ("ReLU", "F", "F_FD+R", "X"), "table2": ("ReLU", "F"),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fpdlib.errors import FPDError
 from fpdlib.network.fpd import FPD
-from fpdlib.training.algorithm1 import begin, closed, finite, learn, restore
+from fpdlib.training.algorithm1 import begin, closed, finite, learn, restore, step
 from fpdlib.training.recipe import Recipe
 
 WARM = 3  # steps behind the open gate, so that the optimizer's state and the libraries' workspaces exist
@@ -33,11 +33,9 @@ class Captured:
             return self.eager(x, y, noise, latched) if self.opened < WARM else self.replay(x, y, noise, latched)
 
     def eager(self, x: Tensor, y: Tensor, noise: Tensor, latched: bool) -> dict:
-        front, l2 = begin(self.model, self.recipe, x, noise)
-        if closed(self.recipe, front, l2, latched):
-            return restore(self.model, self.optimizer, self.recipe, l2)
-        self.opened += 1
-        return learn(self.model, self.optimizer, self.recipe, front, l2, x, y)
+        result = step(self.model, self.optimizer, self.recipe, x, y, noise, latched)
+        self.opened += not result.get("gated")
+        return result
 
     def replay(self, x: Tensor, y: Tensor, noise: Tensor, latched: bool) -> dict:
         if not self.batch:
