@@ -20,6 +20,7 @@ IMPORTED := import fpdlib.report.claims, fpdlib.report.notebook, art.attacks.eva
 # What came of attacking committed networks again, beside the notebooks; an error if it came out otherwise.
 AGAIN := cat build/$(PROFILE)/again.txt; ! grep -q '^error' build/$(PROFILE)/again.txt
 
+# Where some results could not be computed (1), as without a data set, `make reproduce` shows the others and then fails.
 .PHONY: install reproduce test browser slurm benchmarks lab lint lock clean
 .DELETE_ON_ERROR:
 
@@ -28,12 +29,14 @@ install: $(INSTALLED)
 reproduce: $(INSTALLED)
 	@$(if $(filter $(PROFILE),$(PROFILES)),true,echo "error: PROFILE is $(PROFILE); accepted: $(PROFILES)." >&2; exit 2)
 	@$(BIN)/python -m fpdlib report --profile laptop && echo "The answer so far, from committed evidence: open it. Now $(PROFILE) is computed."
-	$(BIN)/python -m fpdlib work --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS))
+	@mkdir -p build/$(PROFILE); $(BIN)/python -m fpdlib work --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS)); \
+	    echo $$? > build/$(PROFILE)/work; test $$(cat build/$(PROFILE)/work) -le 1
 	$(if $(SEEDS),FPD_PUBLISH=build/seeds) FPD_COMPUTE=0 $(BIN)/snakemake --cores all --nolock --rerun-incomplete --forceall --quiet all \
 	    --config profile=$(PROFILE) $(if $(SEEDS),seeds="$(SEEDS)")
 	$(if $(SEEDS),FPD_PUBLISH=build/seeds) $(BIN)/python -m fpdlib table all --profile $(PROFILE)
 	$(if $(SEEDS),FPD_PUBLISH=build/seeds) $(BIN)/python -m fpdlib report --profile $(PROFILE)
 	@$(AGAIN)
+	@exit $$(cat build/$(PROFILE)/work)
 
 # A file (or notebook) stays with one worker; a worker takes about 1.5 GB.
 test: $(INSTALLED)

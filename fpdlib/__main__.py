@@ -1,5 +1,6 @@
 """`python -m fpdlib`: work, plan, status, table, verify, report, export, compare, again, judge, gc, pages, cost. Errors are one line
-on stderr and exit status 2; a budget that ran out or Ctrl-C exits with 3, and the same command continues.
+on stderr and exit status 2 (1: some results could not be computed, all others are there); a budget that ran out or Ctrl-C exits
+with 3, and the same command continues.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from fpdlib.errors import BudgetExhausted, FPDError, NotComputed, choose
+from fpdlib.errors import BudgetExhausted, FPDError, Incomplete, NotComputed, choose
 from fpdlib.files import project_folder, replace_file
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
                                   help="how much of every table is there, running, failed, missing, and for how long")  # fmt: skip
     command.add_argument("--csv", type=Path, help="write the plan, a row per number, to this file")
     table = commands.add_parser("table", help="show a table that a notebook published under results/", parents=[scale])
-    table.add_argument("number", help="1, 2, 3, 4, caltech, known-answer, claims, answer, scale, longer, or all")
+    table.add_argument("number", help="1, 2, 3, 4, caltech, known-answer, claims, answer, glance, scale, longer, f4ib, or all")
     commands.add_parser("report", help="one page of all that the notebooks published, and the notebooks as pages", parents=[scale])
     check = commands.add_parser("verify", help="a verdict on every claim, from what is there", parents=[common])
     check.add_argument("claims", nargs="*", help="claims by id (default: all)")
@@ -292,7 +293,7 @@ def main() -> int:
         COMMANDS[arguments.command](arguments)
     except FPDError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, Incomplete) else 2
     except BudgetExhausted as stop:
         print(f"stopped: {stop}; run the same command to continue.", file=sys.stderr)
         return 3

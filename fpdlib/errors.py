@@ -13,6 +13,10 @@ class NotComputed(FPDError):
     """A result that is not in the store, asked of a lab that may only read."""
 
 
+class Incomplete(FPDError):
+    """Some results could not be computed, as of a data set that is not there; all others are (exit status 1)."""
+
+
 class Busy(FPDError):
     """Another process computes this result."""
 

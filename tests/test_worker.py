@@ -22,7 +22,7 @@ from tiny import TINY
 
 import fpdlib
 from fpdlib import __main__
-from fpdlib.errors import BudgetExhausted, FPDError
+from fpdlib.errors import BudgetExhausted, FPDError, Incomplete
 from fpdlib.report import publish
 from fpdlib.results import values, worker
 from fpdlib.results.inputs import Inputs
@@ -120,7 +120,7 @@ def test_a_failure_stops_only_what_needs_it_and_leaves_its_traceback(tmp_path, c
     assert {result.key for result in failed} == {"network1", "outcome1", "outcome4", "outcome7", "outcome10"}
     text = (tmp_path / "failed" / "network1.txt").read_text()
     assert "ZeroDivisionError" in text and "network1.txt" in capsys.readouterr().err
-    with pytest.raises(FPDError, match="5 results could not be computed: network1 seed 0: text"):
+    with pytest.raises(Incomplete, match="5 results could not be computed: network1 seed 0: text"):
         worker.check(failed)
     assert not work(dummies(tmp_path, seconds=0), inputs(tmp_path), lambda what: None)
     assert not (tmp_path / "failed" / "network1.txt").exists()
@@ -329,6 +329,16 @@ def main(monkeypatch, *arguments):
         return usage.code
 
 
+def test_a_data_set_that_is_not_there_is_another_exit_status_than_a_mistake(tmp_path, monkeypatch, capsys):
+    """`make reproduce` goes on with what is there after the first, and ends at once after the second."""
+    monkeypatch.setenv("FPD_DATA", str(tmp_path / "none"))
+    asked = ("work", "--profile", "paper", "--plan", "caltech256", "--store", tmp_path, "--workers", 1, "--seeds")
+    assert main(monkeypatch, *asked, 0, "--networks", "ReLU") == 1
+    said = capsys.readouterr().err
+    assert "holds 0 image folders; accepted: 257" in said and "results could not be computed: ReLU seed 0: training" in said
+    assert main(monkeypatch, *asked, 0, "--networks", "none") == 2 and main(monkeypatch, *asked, -1) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -361,7 +371,7 @@ def test_what_failed_in_one_worker_and_was_computed_by_another_is_no_failure(few
     fpdlib.compute(rows, "cpu", str(tmp_path), count=1, quiet=True)
     assert Store(tmp_path).has(first)
     monkeypatch.setattr(worker, "work", lambda *given: [first])
-    with pytest.raises(FPDError, match="1 results could not be computed"):
+    with pytest.raises(Incomplete, match="1 results could not be computed"):
         fpdlib.compute(rows, "cpu", str(tmp_path / "other"), count=1, quiet=True)
 
 

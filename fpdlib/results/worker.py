@@ -22,7 +22,7 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from fpdlib.errors import BudgetExhausted, Busy, FPDError, NotComputed
+from fpdlib.errors import BudgetExhausted, Busy, FPDError, Incomplete, NotComputed
 from fpdlib.files import project_folder, replace_file
 from fpdlib.results.committed import Committed
 from fpdlib.results.hours import costs
@@ -161,7 +161,7 @@ def compute(rows: pd.DataFrame, device: str = "auto", store: str = "", budget: f
     """Compute what is missing of a plan, with `count` workers (default: as many as fit), this process among them.
 
     budget: seconds; BudgetExhausted when they have passed, and the same call continues. only_show: compute nothing, say what is
-    missing; so it does if the environment has FPD_COMPUTE=0. Raises FPDError that names what could not be computed.
+    missing; so it does if the environment has FPD_COMPUTE=0. Raises Incomplete with the names of what could not be computed.
     """
     place = device_of(device)
     if count is not None and count < 1:
@@ -233,10 +233,10 @@ def progress(todo: list[Result], price: dict[str, float], store: Store, now: dic
 
 
 def check(failed: list[Result]) -> None:
-    """FPDError that names what could not be computed."""
+    """Incomplete, if anything could not be computed, with its names."""
     if failed:
         names = "; ".join(map(label, failed[:5])) + (f"; and {len(failed) - 5} more" if len(failed) > 5 else "")
-        raise FPDError(
+        raise Incomplete(
             f"{len(failed)} results could not be computed: {names}. Their tracebacks are in the store's folder `failed`; everything "
             "else is there. Run the same command again to try them once more."
         )
