@@ -4,6 +4,8 @@ import gzip
 import json
 import shutil
 import struct
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -68,6 +70,25 @@ def test_missing_mnist_offline_says_where_it_belongs(tmp_path, monkeypatch):
     monkeypatch.setattr(readers, "MNIST", offline)
     with pytest.raises(FPDError, match=r"train-images-idx3-ubyte.*no network.*FPD_DATA.*bundled"):
         data.load("mnist", 32, root=tmp_path)
+
+
+def test_two_workers_download_mnist_once(tmp_path, monkeypatch):
+    """The second waits for the first, and finds its files."""
+    asked, raw = [], tmp_path / "MNIST" / "raw"
+
+    def download(root, download):
+        asked.append(root)
+        time.sleep(0.3)
+        for file in readers.MNIST_MD5:
+            (raw / file).write_bytes(b"")
+
+    monkeypatch.setattr(readers, "MNIST", download)
+    monkeypatch.setattr(readers, "_verify", lambda *_: None)
+    monkeypatch.setattr(readers, "read_image_file", lambda path: path)
+    monkeypatch.setattr(readers, "read_label_file", lambda path: path)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: readers.mnist(tmp_path), range(2)))
+    assert len(asked) == 1 and found[0] == found[1]
 
 
 def test_truncated_mnist_is_named(tmp_path, monkeypatch):

@@ -64,7 +64,7 @@ def test_missing_and_damaged_svhn_are_named(svhn, tmp_path, monkeypatch):
         raise RuntimeError("no network")
 
     monkeypatch.setattr(readers.SVHN, "__init__", offline)
-    with pytest.raises(FPDError, match=r"train_32x32\.mat is missing.*no network.*FPD_DATA.*bundled"):
+    with pytest.raises(FPDError, match=r"SVHN is incomplete.*train_32x32\.mat.*no network.*FPD_DATA.*bundled"):
         data.load("svhn", 32, root=svhn)
 
 

@@ -13,11 +13,13 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -66,17 +68,25 @@ def _read_idx(path: Path, reader):
         return reader(unpacked.name)
 
 
+def _fetched(name: str, folder: Path, files: Iterable[str], download: Callable) -> None:
+    """Download what is missing, once: several workers may need it at the same time."""
+    try:
+        if any(not (folder / file).exists() for file in files):
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / "download.lock"):
+                if any(not (folder / file).exists() for file in files):
+                    download()
+    except Exception as error:
+        missing = ", ".join(file for file in files if not (folder / file).exists())
+        raise FPDError(
+            f"{name} is incomplete in {folder} (missing: {missing}) and could not be downloaded ({first_line(error)}). Put its files "
+            f"there, set FPD_DATA to the data folder that has them, {BUNDLED}."
+        ) from error
+
+
 def mnist(root: Path, size: int = 0):
     raw = root / "MNIST" / "raw"
-    if not all((raw / file).exists() for file in MNIST_MD5):
-        try:
-            MNIST(root, download=True)
-        except Exception as error:
-            missing = [file for file in MNIST_MD5 if not (raw / file).exists()]
-            raise FPDError(
-                f"MNIST is incomplete in {raw} (missing: {', '.join(missing)}) and could not be downloaded ({first_line(error)}). "
-                f"Put the four *-ubyte files there, set FPD_DATA to a folder that has MNIST/raw, {BUNDLED}."
-            ) from error
+    _fetched("MNIST", raw, MNIST_MD5, lambda: MNIST(root, download=True))
     for file, md5 in MNIST_MD5.items():
         _verify(raw / file, "md5", md5, f"Delete {raw} to download it again.")
     return [
@@ -114,14 +124,8 @@ def svhn(root: Path, size: int, stand_in: bool = False, test_images: int | None 
     for split in ("train", "test"):
         name, md5 = kind.split_list[split][1:]
         path = folder / name
-        if not stand_in and not path.exists():
-            try:
-                SVHN(folder, split, download=True)
-            except Exception as error:
-                raise FPDError(
-                    f"{path} is missing and could not be downloaded ({first_line(error)}). Put SVHN's train_32x32.mat and "
-                    f"test_32x32.mat there, set FPD_DATA to a folder that has SVHN/, {BUNDLED}."
-                ) from error
+        if not stand_in:
+            _fetched("SVHN", folder, [name], lambda split=split: SVHN(folder, split, download=True))
         remedy = "Restore it with `git checkout -- fpdlib/data/samples`." if stand_in else "Delete it to download it again."
         _verify(path, "md5", md5, remedy)
         read = kind(folder, split)
