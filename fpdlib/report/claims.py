@@ -101,17 +101,12 @@ def verify(evidence: Evidence, only: tuple[str, ...] = ()) -> pd.DataFrame:
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """One line per claim: its verdict under each protocol with effect and interval."""
-    lines = []
-    for (_, claim, place), group in table.groupby(["id", "claim", "place"], sort=False):
-        line = {"claim": claim, "place": place}
-        for protocol in PROTOCOLS:
-            one = group[group["protocol"] == protocol]
-            if not len(one) and protocol == "published":
-                one = group[group["protocol"] == "any"]
-            line[protocol] = spoken(one.iloc[0]) if len(one) else ""
-        lines.append(line)
-    return pd.DataFrame(lines)
+    """One line per claim: its verdict under each protocol with effect and interval; 'any' where it is tested in one way only."""
+    cells = table.assign(said=table.apply(spoken, axis=1)).pivot(index=["claim", "place", "id"], columns="protocol", values="said")
+    cells = cells.reindex(columns=[*PROTOCOLS, "any"]).loc[
+        list(dict.fromkeys(zip(table["claim"], table["place"], table["id"], strict=True)))
+    ]
+    return cells.fillna("").reset_index().drop(columns="id").rename_axis(columns=None)
 
 
 def spoken(line: pd.Series) -> str:

@@ -69,16 +69,21 @@ def beside(evidence: Evidence, names: Iterable[str], section: str) -> pd.DataFra
     paper = paper.pivot(index="network", columns="attack", values="value")
     rows = {row.variants[0]: row.name for row in experiments.TABLE1 if row.section == section}
     shown = pd.DataFrame({"row": [rows.get(name, "another reading") for name in cells.index]}, index=cells.index)
-    shown["clean"] = table.groupby("network")["clean"].first().round(1)
+    clean = table.groupby("network")[["clean", "undertrained"]].first()
+    shown["clean"] = clean["clean"].map("{:.1f}".format) + np.where(clean["undertrained"], " undertrained", "")
     for printed, ours in (("white-box", "white-box"), ("black-box", "transfer-oracle")):
         title = ours.removesuffix("-oracle")
         shown[f"{title}, paper"] = [paper[printed].get(row, np.nan) for row in shown["row"]]
         shown[f"{title}, ours"] = cells[ours]
     area = table[table["measure"] == "radius"].set_index("network")
     shown["today's"], shown["worst case"] = cells["current"], cells["worst"]
-    areas = {name: f"{a['value']:.1f} ({a['seed_min']:.1f} to {a['seed_max']:.1f})" for name, a in area.iterrows()}
-    shown["area (over seeds)"] = [areas.get(name, "-") for name in shown.index]
+    shown["area (over seeds)"] = [spread(area.loc[name]) if name in area.index else "-" for name in shown.index]
     return shown.fillna({column: "-" for column in shown if column.endswith("ours") or column in ("today's", "worst case")})
+
+
+def spread(line: pd.Series) -> str:
+    """A number of `measured` with its range over the trained networks, for people."""
+    return f"{line['value']:.1f} " + (f"({line['seed_min']:.1f} to {line['seed_max']:.1f})" if line["seeds"] > 1 else "(one network)")
 
 
 def picture(evidence: Evidence, names: Iterable[str], section: str) -> plt.Figure:

@@ -50,7 +50,7 @@ def curves(axes: Axes, evidence: Evidence, names: Iterable[str], measure: str = 
         ticks = reach(evidence, measure) * np.array([0, 0.03, 0.1, 0.2, 0.33, 0.5, 0.75, 1])
         axes.set_xticks(ticks, [f"{e:.2g}" for e in ticks], fontsize=8)
         axes.legend(fontsize=8)
-    axes.set(xlabel="epsilon (L-inf, pixel units)", ylabel="robust accuracy (%)", ylim=(-2, 102))
+    axes.set(xlabel="epsilon (L-inf, pixel units; square-root scale)", ylabel="robust accuracy (%)", ylim=(-2, 102))
     axes.grid(alpha=0.3)
 
 

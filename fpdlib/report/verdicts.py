@@ -323,11 +323,12 @@ def less(paper: Paper, profile: Profile, first: str, second: str, what: str) -> 
 
 
 def theorem_holds(networks: int = 2000) -> Verdict:
-    found = theorem.survey(networks)
-    count, total = int(found["violations as printed"].sum()), int(found["n"].sum())
-    share = evaluation.rate(np.arange(total) < count)
-    return Verdict("does not hold" if count else "holds", 100 * share.value, 100 * share.low, 100 * share.high,
-                   "% of random networks violate it", total, 0, f"{count} violations")  # fmt: skip
+    """As printed; the form of eta for tanh is another. No interval: the share depends on which families of networks are looked at."""
+    found = theorem.survey(networks, trials={name: trial for name, trial in theorem.TRIALS.items() if not trial.squeeze})
+    counts, total = found["violations as printed"], int(found["n"].sum())
+    share = 100 * counts.sum() / total
+    return Verdict("does not hold" if counts.any() else "holds", share, share, share, "% of random networks violate it", total, 0,
+                   f"{counts.min()} to {counts.max()} of {networks} in each of {len(counts)} families")  # fmt: skip
 
 
 def lipschitz() -> Verdict:
