@@ -3,8 +3,6 @@ on stderr and exit status 2 (1: some results could not be computed, all others a
 with 3, and the same command continues.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import signal
@@ -103,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
     return main
 
 
-def planned(arguments: argparse.Namespace) -> tuple[pd.DataFrame, Store]:
+def planned(arguments: argparse.Namespace) -> "tuple[pd.DataFrame, Store]":
     """The rows of the plan that the arguments name, and the store."""
     from fpdlib.results import plan
     from fpdlib.results.worker import store_of

@@ -1,4 +1,7 @@
-"""The exceptions that a caller of the kit handles."""
+"""The exceptions that a caller of the kit handles, and the checks that raise them."""
+
+import dataclasses
+import typing
 
 
 class FPDError(Exception):
@@ -28,6 +31,11 @@ class BudgetExhausted(Exception):
         return super().__str__() or "the wall-clock budget ran out; everything done so far is saved"
 
 
+def said(error: Exception) -> str:
+    """What someone else's code raised, in a line."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or ['no words'])[0]}"
+
+
 def choose(name: str, value, accepted, hint: str = ""):
     """`value` if it is one of `accepted`, else an `FPDError` that lists what is.
 
@@ -38,3 +46,10 @@ def choose(name: str, value, accepted, hint: str = ""):
         listed = ", ".join(map(repr, accepted))
         raise FPDError(f"{name} is {value!r}; accepted: {listed}." + (f" {hint}" if hint else ""))
     return value
+
+
+def check(value) -> None:
+    """`choose` for every field of a dataclass whose type is a `Literal`."""
+    for field in dataclasses.fields(value):
+        if typing.get_origin(field.type) is typing.Literal:
+            choose(field.name, getattr(value, field.name), typing.get_args(field.type))

@@ -1,7 +1,5 @@
 """Folders of the project, checksums, and files that are there whole or not at all."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import os
@@ -49,6 +47,7 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
     """Write a file through a temporary neighbour, so that `path` is either the old or the new content."""
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             write(temporary)
             with open(temporary, "rb") as file:

@@ -1,13 +1,11 @@
 """How a long run behaves on a shared machine: budgets, clean interruption, threads, seeded random numbers."""
 
-from __future__ import annotations
-
 import math
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -44,6 +42,19 @@ def between_steps() -> Iterator[threading.Event]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def meanwhile(objects: Iterable, **values) -> Iterator[None]:
+    """Other attributes of these objects in the meantime."""
+    before = [(one, name, getattr(one, name)) for one in objects for name in values]
+    try:
+        for one, name, _ in before:
+            setattr(one, name, values[name])
+        yield
+    finally:
+        for one, name, value in before:
+            setattr(one, name, value)
 
 
 def processors() -> int:

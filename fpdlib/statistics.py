@@ -4,8 +4,6 @@ Outcomes are scores in [0, 1] by seed and image: 0/1 under an attack, or a radiu
 curve. The interval's coverage was checked by simulation (`tests/test_statistics.py` repeats a small one).
 """
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass
 
@@ -68,9 +66,7 @@ def compare(a: np.ndarray, b: np.ndarray) -> Comparison:
     """
     a, b = np.atleast_2d(np.asarray(a, float)), np.atleast_2d(np.asarray(b, float))
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or a.shape[1] < 2:
-        raise FPDError(
-            f"scores have shapes {a.shape} and {b.shape}; accepted: (seeds, images) twice, with the same two or more images."
-        )
+        raise FPDError(f"scores have shapes {a.shape} and {b.shape}; accepted: (seeds, images) twice, the same two or more images.")
     (k_a, n), k_b = a.shape, b.shape[0]
     binary = np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all()
     floor = 1 / n**2 if binary else 0.0

@@ -1,5 +1,6 @@
 """Evidence whose outcomes are given, for tests of measures and verdicts."""
 
+import functools
 from types import SimpleNamespace
 
 import numpy as np
@@ -36,6 +37,7 @@ class Fake:
         )
         self.names = tuple(dict.fromkeys(name for of in hits for name in of))
         self.planned_seeds = list(range(len(hits)))
+        self.remember = functools.cache(lambda function, *arguments: function(self, *arguments))
 
     def at(self, setting):
         return self

@@ -122,7 +122,7 @@ def test_tables_say_how_many_breaks_rest_on_no_number():
     found = measures.measurement(evidence, "F", "worst")
     assert found["value"] == pytest.approx(40) and found["nan"] == pytest.approx(100 * 5 / 60)
     frame["broken"], frame["adversarial_prediction"] = False, 0
-    evidence.scores.clear()
+    evidence.remember.cache_clear()
     assert np.isnan(measures.measurement(evidence, "F", "white-box")["nan"])  # nothing is broken
 
 

@@ -167,7 +167,7 @@ def test_the_surrogate_learns_the_targets_answers_or_the_true_labels(sample):
     oracle, oracle_accuracy = evaluation.train_surrogate(Odd(), splits, attack, 0)
     true, true_accuracy = evaluation.train_surrogate(Odd(), splits, replace(attack, surrogate="true"), 0)
     narrow, _ = evaluation.train_surrogate(Odd(), splits, replace(attack, surrogate_width=50, surrogate_epochs=1), 0)
-    assert (oracle.layers[1].out_features, narrow.layers[1].out_features) == (200, 50)
+    assert (oracle[1].out_features, narrow[1].out_features) == (200, 50)
     assert evaluation.agreement(oracle, Odd(), sample.test) > 0.6 > evaluation.agreement(true, Odd(), sample.test)
     asked = []
 
@@ -189,7 +189,7 @@ def test_transfer_attacks_the_surrogate_and_judges_the_target():
         other.weight.copy_(torch.randn(192, generator=torch.Generator().manual_seed(9)))
         other.bias.copy_(-other.weight.sum() / 2)
     splits, _ = images_for(target)
-    surrogate = attacks.Surrogate(192, 2)
+    surrogate = attacks.surrogate(192, 2)
     with torch.no_grad():
         for p in surrogate.parameters():
             p.zero_()  # no gradient: nothing transfers

@@ -10,7 +10,7 @@ import fpdlib
 from fpdlib import evaluation, report
 from fpdlib.errors import FPDError, NotComputed
 from fpdlib.network.spec import NetworkSpec, released
-from fpdlib.paper import experiments, profiles, settings
+from fpdlib.paper import experiments, settings
 from fpdlib.paper.experiments import EXPLORATIONS, TABLE1
 from fpdlib.paper.profiles import PROFILES
 from fpdlib.paper.variants import GUESSES, VARIANTS
@@ -53,7 +53,7 @@ def test_profiles_scale_one_experiment():
     assert PROFILES["paper"].network.image_size == 64 and PROFILES["paper"].attacks["white-box"].images == 10_000
     assert VARIANTS["F"].recipe(PROFILES["paper"]).epochs == 100
     with pytest.raises(FPDError, match="profile is 'huge'; accepted: 'smoke', 'laptop', 'medium', 'paper-short', 'paper'"):
-        profiles.get_profile("huge")
+        settings.setting("huge", "table1")
 
 
 def test_medium_is_the_papers_resnet_at_half_its_size():
@@ -95,15 +95,13 @@ def test_keys_are_pinned():
 
 
 def test_the_initialisation_is_part_of_every_key():
-    """Networks of committed evidence that was not computed again yet were drawn by PyTorch's default and say so; all others as the
-    release's."""
+    """Every network is drawn as the release's."""
     for name, profile in PROFILES.items():
-        assert profile.network.initialisation == "released" and settings.setting(name, "table1").overflow == "confirmed"
+        assert profile.network.initialisation == "released"
         for setting in settings.SETTINGS:
-            how = "pytorch" if (name, setting) in settings.EARLIER else "released"
-            network = settings.setting(name, setting).network
-            assert getattr(network, "initialisation", how) == how, (name, setting)
-    assert {profile for profile, _ in settings.EARLIER} <= {"laptop"}
+            here = settings.setting(name, setting)
+            assert getattr(here.network, "initialisation", "released") == "released", (name, setting)
+            assert {spec.overflow for spec in here.attacks.values()} <= {"confirmed"}
     assert released().initialisation == NetworkSpec().initialisation == "released"
     spec = VARIANTS["F"].spec(PROFILES["smoke"])
     keys = {key_of("F", replace(spec, initialisation=how)) for how in ("released", "pytorch")}

@@ -4,6 +4,4 @@ May import: network (what it answers), the ground; ART, foolbox and pyautoattack
 """
 
 from fpdlib.attacks.spec import AttackSpec
-from fpdlib.attacks.views import Surrogate, View, bounded_margin, loss_gradient
-
-__all__ = ["AttackSpec", "Surrogate", "View", "bounded_margin", "loss_gradient"]
+from fpdlib.attacks.views import View, bounded_margin, loss_gradient, surrogate

@@ -4,13 +4,11 @@ Every function takes (view, x, y, seed, classes, ...) and gives images: x and th
 labels (the targets, where it says so).
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -143,13 +141,10 @@ def foolbox_attack(view, x: Tensor, y: Tensor, seed: int, classes: int, name: st
     return torch.where(broken[:, None, None, None], adversarial, x).detach()
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> AbstractContextManager:
     """AutoAttack without its warnings of zero gradients: every outcome records them itself."""
     logging.getLogger("auto-attack").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    return warnings.catch_warnings(action="ignore")
 
 
 def autoattack(view, x: Tensor, y: Tensor, seed: int, classes: int, eps: float, name: str, norm: str, iterations: int,

@@ -12,8 +12,6 @@ Written from their described behaviour and tested against outcomes that version 
 - DeepFool: 100 iterations, no overshoot (its last step scaled an array that was a view of itself).
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

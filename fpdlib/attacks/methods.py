@@ -5,8 +5,6 @@ after the other on the examples that still stand. An attempt is a function (view
 the result (B, C, H, W) in [0, 1] and y (B,) the true labels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -57,11 +55,8 @@ class PGD(Method):
 
     def attempts(self, eps: float) -> Iterator[tuple[str, Attempt]]:
         for steps, step_size, restarts in self.stages:
-            for _ in range(max(restarts, 1)):
-                yield (
-                    "pgd",
-                    partial(adapters.pgd, eps=eps, steps=steps, step_size=step_size, random_start=restarts > 0, norm=self.norm),
-                )
+            run = partial(adapters.pgd, eps=eps, steps=steps, step_size=step_size, random_start=restarts > 0, norm=self.norm)
+            yield from [("pgd", run)] * max(restarts, 1)
 
 
 FGSM = PGD(((1, 1.0, 0),))  # the step is cut to epsilon
@@ -134,12 +129,9 @@ class ART010(Method):
         return PROTOCOLS[protocol] if self.name == "l2-pgd" else super().sees(protocol)
 
     def attempts(self, eps: float) -> Iterator[tuple[str, Attempt]]:
-        if self.name == "linf-cw":
-            yield self.name, partial(art010.carlini_linf, eps=eps)
-        elif self.name == "l2-pgd":
-            yield self.name, partial(art010.l2_gradient, eps=eps, steps=self.steps, step_size=self.step_size)
-        else:
-            yield self.name, art010.deepfool
+        l2_pgd = partial(art010.l2_gradient, eps=eps, steps=self.steps, step_size=self.step_size)
+        runs = {"linf-cw": partial(art010.carlini_linf, eps=eps), "l2-pgd": l2_pgd, "l2-deepfool": art010.deepfool}
+        yield self.name, runs[self.name]
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ passed through the network on the way counts, and every find is pulled towards t
 the deployed output, in float64 where that is not a number.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -78,9 +76,6 @@ class Radius:
 
     def sees(self, protocol: str) -> str:
         return "logits"
-
-    def attempts(self, eps: float) -> Iterator[tuple[str, Callable]]:
-        raise FPDError("a radius has no attempts at one epsilon; it is searched (`search`).")
 
     def runs(self, classes: int, number: int) -> Iterator[tuple[str, int | None]]:
         """(outputs, rank of the targeted class) of each run of APGD in a round."""

@@ -14,15 +14,12 @@ chooses the view of the network that they see, which is where the protocols diff
 Success is always judged on the deployed output, and only within epsilon; where that is not a number, the network in float64 decides.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from fpdlib.attacks.methods import PROTOCOLS, Method
-from fpdlib.errors import FPDError, choose
-from fpdlib.network.answers import OVERFLOWS
+from fpdlib.attacks.methods import Method
+from fpdlib.errors import FPDError, check, choose
 
 
 @dataclass(frozen=True)
@@ -45,29 +42,25 @@ class AttackSpec:
     """
 
     name: str
-    protocol: str
+    protocol: Literal["published", "current", "sound"]
     method: Method
     eps: tuple[float, ...] = (0.3,)
     surrogate: str | None = None
-    space: str = "network"
+    space: Literal["network", "native"] = "network"
     images: int = 1000
     batch_size: int = 100
-    order: str = "seeded"
+    order: Literal["seeded", "file"] = "seeded"
     surrogate_epochs: int = 5
     surrogate_width: int = 200
-    overflow: str = "confirmed"
-    iterates: str = field(default="returned", metadata={"before": "returned"})
+    overflow: Literal["confirmed", "broken"] = "confirmed"
+    iterates: Literal["returned", "any"] = field(default="returned", metadata={"before": "returned"})
     surrogate_images: int | None = field(default=None, metadata={"before": None})
     version: ClassVar[int] = 1  # of how attacks are run and judged, whatever the method (see `keys`)
 
     def __post_init__(self):
-        choose("protocol", self.protocol, PROTOCOLS)
+        check(self)
         if self.surrogate is None or "/" not in self.surrogate:
             choose("surrogate", self.surrogate, (None, "oracle", "true"), "Or 'setting/network' for a trained network.")
-        choose("space", self.space, ("network", "native"))
-        choose("order", self.order, ("seeded", "file"))
-        choose("overflow", self.overflow, OVERFLOWS)
-        choose("iterates", self.iterates, ("returned", "any"))
         top = 1 if self.norm == "linf" else math.inf
         if not self.eps or list(self.eps) != sorted(set(self.eps)) or not 0 <= self.eps[0] <= self.eps[-1] <= top:
             raise FPDError(

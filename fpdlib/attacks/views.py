@@ -1,14 +1,13 @@
 """What an attacker differentiates: views of a network's outputs, and the substitute network of the paper's transfers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from fpdlib.errors import choose
+from fpdlib.runtime import meanwhile
 
 VIEWS = ("softmax", "deployed", "pre-squeeze", "logits")
 # Parts of an FPD network that lead around what may hide its gradients (see `View`)
@@ -57,20 +56,12 @@ class View(nn.Module):
     @contextmanager
     def watching(self, x: Tensor, y: Tensor, norm: str) -> Iterator[Seen]:
         """Every image that passes in the meantime is looked at."""
-        self.seen = Seen(x, y, norm)
-        try:
+        with meanwhile([self], seen=Seen(x, y, norm)):
             yield self.seen
-        finally:
-            self.seen = None
 
-    @contextmanager
-    def seeing(self, outputs: str) -> Iterator[None]:
+    def seeing(self, outputs: str) -> AbstractContextManager:
         """Other outputs in the meantime."""
-        before, self.outputs = self.outputs, choose("outputs", outputs, VIEWS + PARTS)
-        try:
-            yield
-        finally:
-            self.outputs = before
+        return meanwhile([self], outputs=choose("outputs", outputs, VIEWS + PARTS))
 
     def has(self, part: str) -> bool:
         """Whether the network has a part (`PARTS`) that differs from what is deployed."""
@@ -136,15 +127,7 @@ def loss_gradient(view: View, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return loss.detach(), gradient
 
 
-class Surrogate(nn.Module):
+def surrogate(inputs: int, classes: int, width: int = 200) -> nn.Sequential:
     """Three fully connected layers, the substitute network of Table 1's transfer column (Sec. 4.1; width our choice)."""
-
-    def __init__(self, inputs: int, classes: int, width: int = 200):
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Flatten(), nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(),
-            nn.Linear(width, classes),
-        )  # fmt: skip
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
+    layers = nn.Flatten(), nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, classes)
+    return nn.Sequential(*layers)

@@ -4,5 +4,3 @@ May import: the ground and torchvision.
 """
 
 from fpdlib.data.images import Images, NativeInput, Splits, as_network_input, augment, first, load
-
-__all__ = ["Images", "NativeInput", "Splits", "as_network_input", "augment", "first", "load"]

@@ -1,7 +1,5 @@
 """The paper's data sets: how large they are, how they are split, and the bundled stand-ins. `readers` reads their files."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 

@@ -6,8 +6,6 @@ that is the space in which the paper's attacks live (Sec. 4). `NativeInput` move
 the model instead, so that the same attack can be stated on the original pixels.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 from dataclasses import dataclass
@@ -46,10 +44,10 @@ class Images:
         """float32 (B, C, h, w) in [0, 1] at the dataset's own size and channels."""
         return self.native[index].float() / 255
 
-    def subset(self, index: Tensor) -> Images:
+    def subset(self, index: Tensor) -> "Images":
         return Images(self.pixels[index], self.labels[index], self.native[index])
 
-    def to(self, device) -> Images:
+    def to(self, device) -> "Images":
         return Images(self.pixels.to(device), self.labels.to(device), self.native.to(device))
 
 
@@ -72,7 +70,7 @@ class Splits:
         return digest.hexdigest()
 
 
-def first(images: Images, count: int | None) -> Images:
+def first(images: Images, count: int | None) -> "Images":
     """The first so many images, or all if there are fewer; None: all."""
     return images if count is None else images.subset(torch.arange(min(count, len(images)), device=images.labels.device))
 
@@ -126,7 +124,7 @@ def load(name: str, image_size: int, device="cpu", root: str | Path | None = Non
     return Splits(name, train.subset(kept).to(device), train.subset(held).to(device), test.to(device))
 
 
-def _images(native: Tensor, labels: Tensor, size: int) -> Images:
+def _images(native: Tensor, labels: Tensor, size: int) -> "Images":
     from torchvision.transforms.v2 import functional as transforms  # slow to import, and not needed to read results
 
     native = native[:, None] if native.dim() == 3 else native

@@ -5,14 +5,10 @@ training and test: uint8 (N, H, W) or (N, C, H, W), labels int64. Photographs, w
 the square while they are decoded (Sec. 4: "resized into 224-by-224"); all else keeps its native size.
 """
 
-from __future__ import annotations
-
 import contextlib
 import gzip
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -29,7 +25,7 @@ from torchvision.transforms.v2 import functional as transforms
 from tqdm import tqdm
 
 from fpdlib.data.datasets import SAMPLES, folder_split
-from fpdlib.errors import FPDError
+from fpdlib.errors import FPDError, said
 from fpdlib.files import replace_file
 
 # The canonical files after decompression.
@@ -42,30 +38,15 @@ MNIST_MD5 = {
 BUNDLED = "or use bundled images (profiles smoke and laptop; --data mnist-sample)"
 
 
-def first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
 def mnist_sample(root: Path, size: int):
     folder = SAMPLES / "mnist"
-    manifest = json.loads((folder / "manifest.json").read_text())
-    splits = []
-    for split in ("train", "test"):
-        parts = []
-        for part, reader in (("images", read_image_file), ("labels", read_label_file)):
-            path = folder / f"{split}-{part}.gz"
-            _verify(path, "sha256", manifest["sha256"][path.name], "Restore it with `git checkout -- fpdlib/data/samples`.")
-            parts.append(_read_idx(path, reader))
-        splits.append(tuple(parts))
-    return splits
+    sums = json.loads((folder / "manifest.json").read_text())["sha256"]
 
+    def read(name: str, header: int) -> Tensor:
+        _verify(folder / name, "sha256", sums[name], "Restore it with `git checkout -- fpdlib/data/samples`.")
+        return torch.frombuffer(bytearray(gzip.decompress((folder / name).read_bytes())), dtype=torch.uint8, offset=header)
 
-def _read_idx(path: Path, reader):
-    # torchvision reads the format from an uncompressed file only
-    with tempfile.NamedTemporaryFile(suffix="-idx") as unpacked, gzip.open(path) as source:
-        shutil.copyfileobj(source, unpacked)
-        unpacked.flush()
-        return reader(unpacked.name)
+    return [(read(f"{split}-images.gz", 16).view(-1, 28, 28), read(f"{split}-labels.gz", 8).long()) for split in ("train", "test")]
 
 
 def _fetched(name: str, folder: Path, files: Iterable[str], download: Callable) -> None:
@@ -79,7 +60,7 @@ def _fetched(name: str, folder: Path, files: Iterable[str], download: Callable) 
     except Exception as error:
         missing = ", ".join(file for file in files if not (folder / file).exists())
         raise FPDError(
-            f"{name} is incomplete in {folder} (missing: {missing}) and could not be downloaded ({first_line(error)}). Put its files "
+            f"{name} is incomplete in {folder} (missing: {missing}) and could not be downloaded ({said(error)}). Put its files "
             f"there, set FPD_DATA to the data folder that has them, {BUNDLED}."
         ) from error
 
@@ -174,6 +155,5 @@ def _cached(path: Path, listing: ImageFolder, size: int) -> Tensor:
         pixels[number] = listing[number][0]
     if len(listing) >= 2000:
         with contextlib.suppress(OSError, FPDError):  # a folder that can only be read
-            path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(path, lambda temporary: save_file({"pixels": pixels}, temporary))
     return pixels

@@ -3,23 +3,5 @@
 May import: attacks, training, data, network, the ground.
 """
 
-from fpdlib.evaluation.outcomes import (
-    COLUMNS,
-    Rate,
-    agreement,
-    craft,
-    evaluate,
-    paired,
-    radii,
-    rate,
-    read_outcome,
-    robust,
-    test_order,
-    train_surrogate,
-)  # fmt: skip
+from fpdlib.evaluation.outcomes import COLUMNS, agreement, craft, evaluate, paired, radii, rate, robust, test_order, train_surrogate
 from fpdlib.network.answers import predict
-
-__all__ = [
-    "COLUMNS", "Rate", "agreement", "craft", "evaluate", "paired", "predict", "radii", "rate",
-    "read_outcome", "robust", "test_order", "train_surrogate",
-]  # fmt: skip

@@ -7,8 +7,7 @@ defender would run them, or the logits before tanh (`pre-squeeze`, `logits`). A 
 measured on that view means nothing; passing all proves nothing.
 """
 
-from __future__ import annotations
-
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,19 +43,18 @@ class DiagnosisSpec:
     overflow: str = "confirmed"
 
 
-def line(group: str, check: str, found: Rate | float, expectation: str, passes: bool | None, n: int = 0) -> dict:
-    """One check; found: a share with its interval, or a number in the unit that the check names; passes None: informative."""
-    rate = found if isinstance(found, Rate) else Rate(float(found), n, np.nan, np.nan)
-    return {"group": group, "check": check, "value": rate.value, "low": rate.low, "high": rate.high, "n": rate.n,
-            "expectation": expectation, "passes": None if passes is None else bool(passes)}  # fmt: skip
-
-
 class Bench:
     """A network, correctly classified images, and the attacks that the checks share."""
 
     def __init__(self, model: nn.Module, x: Tensor, y: Tensor, spec: DiagnosisSpec, seed: int):
         self.model, self.x, self.y, self.spec, self.seed = model, x, y, spec, seed
         self.classes = model.spec.num_classes
+
+    def line(self, group: str, check: str, found: Rate | float, expectation: str = "informative", passes: bool | None = None) -> dict:
+        """One check; found: a share with its interval, or a number in the unit that the check names."""
+        rate = found if isinstance(found, Rate) else Rate(float(found), len(self.y), np.nan, np.nan)
+        return {"group": group, "check": check, "value": rate.value, "low": rate.low, "high": rate.high, "n": rate.n,
+                "expectation": expectation, "passes": None if passes is None else bool(passes)}  # fmt: skip
 
     def right(self, images: Tensor, of: Tensor | slice = slice(None)) -> Tensor:
         """(B,) whether each image, of the bench's or of those with the indices `of`, is still classified correctly."""
@@ -80,61 +78,53 @@ def share(right: Tensor) -> Rate:
     return rate(right.cpu().numpy())
 
 
-def saturation(bench: Bench) -> list[dict]:
+def saturation(bench: Bench) -> Iterator[dict]:
     """How much of the gradient tanh takes away, and the size of the logits before it."""
-    lines = []
     for outputs in ("softmax", "deployed", "pre-squeeze"):
         _, gradient = loss_gradient(View(bench.model, outputs), bench.x, bench.y)
         zero = (gradient == 0).flatten(1).all(1)
-        expected = "0 on the view that is attacked"
-        lines.append(line("gradients", f"zero-gradient share, {outputs}", zero.float().mean(), expected, not zero.any(), len(zero)))
+        yield bench.line("gradients", f"zero-gradient share, {outputs}", zero.float().mean(), "0 on the view that is attacked",
+                         not zero.any())  # fmt: skip
     with torch.no_grad():
-        u = View(bench.model, "logits")(bench.x)
-    size = u.abs().amax(1)
+        size = View(bench.model, "logits")(bench.x).abs().amax(1)
     for q in (0.1, 0.5, 0.9, 1.0):
-        lines.append(line("gradients", f"|logit before tanh|, largest per image, quantile {q:g}", size.quantile(q),
-                          "informative", None, len(size)))  # fmt: skip
+        yield bench.line("gradients", f"|logit before tanh|, largest per image, quantile {q:g}", size.quantile(q))
     attacked = adapters.pgd(View(bench.model, "pre-squeeze").eval(), bench.x, bench.y, bench.spec.eps, 10, None, True, bench.seed,
                            bench.classes)  # fmt: skip
     with torch.no_grad():
         broken = ~View(bench.model, "logits")(attacked).isfinite().all(1)
-    lines.append(line("gradients", "share of attacked images whose logits overflow", broken.float().mean(), "0", not broken.any(),
-                      len(size)))  # fmt: skip
-    lines.append(line("gradients", "share of images with a saturated logit (|u| > 9.011)", (size > TANH_IS_ONE).float().mean(),
-                      "informative", None, len(size)))  # fmt: skip
-    return lines
+    yield bench.line("gradients", "share of attacked images whose logits overflow", broken.float().mean(), "0", not broken.any())
+    yield bench.line("gradients", "share of images with a saturated logit (|u| > 9.011)", (size > TANH_IS_ONE).float().mean())
 
 
-def symptoms(bench: Bench, surrogate: nn.Module | None) -> list[dict]:
+def symptoms(bench: Bench, surrogate: nn.Module | None) -> Iterator[dict]:
     """FGSM against PGD, random noise, radii up to 1, black box against white box, Square against gradients."""
-    spec, lines = bench.spec, []
+    spec = bench.spec
     others = {"Square": share(bench.left(AutoAttack(("square",), queries=spec.queries), "logits", spec.eps)).value}
     if surrogate is not None:
         others["transfer"] = share(bench.right(borrowed(bench, surrogate))).value
     for outputs in ("deployed", "pre-squeeze"):
         fgsm = share(bench.pgd(outputs, spec.eps, 1, 1.0, runs=0)).value
-        white, n = share(bench.pgd(outputs, spec.eps, spec.steps, spec.eps / 10, runs=spec.restarts)).value, len(bench.y)
-        lines.append(line("symptoms", f"FGSM minus PGD, {outputs}", fgsm - white, "at least 0: iterating may not weaken",
-                          fgsm >= white, n))  # fmt: skip
+        white = share(bench.pgd(outputs, spec.eps, spec.steps, spec.eps / 10, runs=spec.restarts)).value
+        words = "at least 0: iterating may not weaken"
+        yield bench.line("symptoms", f"FGSM minus PGD, {outputs}", fgsm - white, words, fgsm >= white)
+        words = "at least -0.002: without the gradients nothing may beat them"
         for name, value in others.items():
-            lines.append(line("symptoms", f"{name} minus PGD, {outputs}", value - white,
-                              "at least -0.002: without the gradients nothing may beat them", value >= white - 0.002, n))  # fmt: skip
+            yield bench.line("symptoms", f"{name} minus PGD, {outputs}", value - white, words, value >= white - 0.002)
     noisy = torch.ones_like(bench.y, dtype=torch.bool)
     draws = generator(bench.x.device, bench.seed, 1)
     for _ in range(spec.draws):
         noise = (torch.rand(bench.x.shape, generator=draws, device=bench.x.device) * 2 - 1).sign() * spec.eps
         noisy &= bench.right((bench.x + noise).clamp(0, 1))
-    found = share(noisy)
-    lines.append(line("symptoms", f"right under {spec.draws} random sign draws", found, "above the white-box accuracy",
-                      found.value >= white))  # fmt: skip
+    found, words = share(noisy), "above the white-box accuracy"
+    yield bench.line("symptoms", f"right under {spec.draws} random sign draws", found, words, found.value >= white)
     previous = 1.0
     for eps in (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1.0):
         found = share(bench.pgd("pre-squeeze", eps, min(spec.steps, 40), eps / 8))
         limit = {0.5: 1 / bench.classes, 1.0: 0.0}.get(eps, previous)
         words = {0.5: "at most chance (a grey image)", 1.0: "0: every image is within reach"}.get(eps, "not above a smaller radius")
-        lines.append(line("radii", f"PGD, eps {eps:g}", found, words, found.low <= limit))
+        yield bench.line("radii", f"PGD, eps {eps:g}", found, words, found.low <= limit)
         previous = max(found.high, 1e-9)
-    return lines
 
 
 def borrowed(bench: Bench, surrogate: nn.Module) -> Tensor:
@@ -143,23 +133,21 @@ def borrowed(bench: Bench, surrogate: nn.Module) -> Tensor:
     return adapters.pgd(view, bench.x, bench.y, bench.spec.eps, 40, None, True, bench.seed, bench.classes)
 
 
-def convergence(bench: Bench) -> list[dict]:
+def convergence(bench: Bench) -> Iterator[dict]:
     """Accuracy over steps and over restarts; the last doubling may not matter by more than a point."""
-    lines, spec = [], bench.spec
+    spec = bench.spec
     for what, settings in (
         ("steps", [(s, 1) for s in sorted({5, 10, 20, 40, spec.steps, 2 * spec.steps})]),
         ("restarts", [(min(spec.steps, 40), r) for r in sorted({1, 2, 5, spec.restarts})]),
     ):
         found = [share(bench.pgd("pre-squeeze", spec.eps, steps, 2.5 * spec.eps / steps, runs=runs)) for steps, runs in settings]
         for (steps, runs), this in zip(settings, found, strict=True):
-            lines.append(line("convergence", f"PGD by {what}: {steps} steps, {runs} restarts", this, "informative", None))
+            yield bench.line("convergence", f"PGD by {what}: {steps} steps, {runs} restarts", this)
         change = abs(found[-2].value - found[-1].value)
-        lines.append(line("convergence", f"change with the last increase of {what}", change, "at most 0.01", change <= 0.01,
-                          found[-1].n))  # fmt: skip
-    return lines
+        yield bench.line("convergence", f"change with the last increase of {what}", change, "at most 0.01", change <= 0.01)
 
 
-def indicators(bench: Bench, surrogate: nn.Module | None, outputs: str = "deployed") -> list[dict]:
+def indicators(bench: Bench, surrogate: nn.Module | None, outputs: str = "deployed") -> Iterator[dict]:
     """The six indicators of attack failure (Pintor et al. 2022) for PGD on a view; each passes at 0.
 
     Unavailable gradients; unstable predictions (relative change of the loss over 100 draws within 4/255); silent success
@@ -182,17 +170,15 @@ def indicators(bench: Bench, surrogate: nn.Module | None, outputs: str = "deploy
     span = (trace.amax(0) - trace.amin(0)).clamp(min=1e-12)
     moving = (trace[-1] - trace[-min(11, len(trace))]) / span
     incomplete = ((moving > 0.05) & last).float().mean()
-    white = last.float().mean()
-    transfer = torch.tensor(0.0)
-    if surrogate is not None:
-        transfer = (last & ~bench.right(borrowed(bench, surrogate))).float().mean()
+    fell = torch.zeros_like(last) if surrogate is None else ~bench.right(borrowed(bench, surrogate))
     unbounded = bench.pgd(outputs, 1.0, spec.steps, 0.1).float().mean()
     values = {
         "unavailable gradients": unavailable, "unstable predictions": unstable, "silent success": silent,
-        "incomplete optimisation": incomplete, "transfer failure": transfer, "unconstrained attack failure": unbounded,
+        "incomplete optimisation": incomplete, "transfer failure": (last & fell).float().mean(),
+        "unconstrained attack failure": unbounded,
     }  # fmt: skip
-    lines = [line("indicators", f"{name}, {outputs}", value, "0", value == 0, len(bench.y)) for name, value in values.items()]
-    return [*lines, line("indicators", f"right under that PGD, {outputs}", white, "informative", None, len(bench.y))]
+    yield from (bench.line("indicators", f"{name}, {outputs}", value, "0", value == 0) for name, value in values.items())
+    yield bench.line("indicators", f"right under that PGD, {outputs}", last.float().mean())
 
 
 def trajectory(bench: Bench, view: View, steps: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -220,7 +206,6 @@ class Planted(nn.Module):
         super().__init__()
         self.features, self.squeeze = features, squeeze
         self.weight, self.bias = nn.Parameter(weight, requires_grad=False), nn.Parameter(bias, requires_grad=False)
-        self.spec = type("Spec", (), {"num_classes": 2})()
 
     def pre_squeeze(self, x: Tensor) -> Tensor:
         u = self.features(x) @ self.weight + self.bias
@@ -231,7 +216,7 @@ class Planted(nn.Module):
         return logits.tanh() if self.squeeze else logits
 
 
-def active_test(bench: Bench, outputs: str) -> list[dict]:
+def active_test(bench: Bench, outputs: str) -> dict:
     """Plant an adversarial example per image at the edge of the ball and ask PGD on a view to find one (Zimmermann et al.).
 
     For each image, a linear readout of the network's features separates 100 points well inside the ball from one point on
@@ -261,10 +246,9 @@ def active_test(bench: Bench, outputs: str) -> list[dict]:
             if int(readout(adversarial).argmax(1)) == 1:
                 found += 1
                 break
-    if not planted:
-        return [line("active test", f"planted examples found, {outputs}", np.nan, "at least 0.95", None)]
-    result = rate(np.arange(planted) < found)
-    return [line("active test", f"planted examples found, {outputs}", result, "at least 0.95", result.value >= 0.95)]
+    result = rate(np.arange(planted) < found) if planted else Rate(np.nan, 0, np.nan, np.nan)
+    passes = result.value >= 0.95 if planted else None
+    return bench.line("active test", f"planted examples found, {outputs}", result, "at least 0.95", passes)
 
 
 def landscape(bench: Bench, outputs: str) -> pd.DataFrame:
@@ -287,9 +271,8 @@ def landscape(bench: Bench, outputs: str) -> pd.DataFrame:
 
 
 @attacked
-def diagnose(
-    model: nn.Module, test, spec: DiagnosisSpec, seed: int, surrogate: nn.Module | None = None
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def diagnose(model: nn.Module, test, spec: DiagnosisSpec, seed: int,
+             surrogate: nn.Module | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
     """All checks of one network on its first correctly classified test images, and the loss landscape around the first.
 
     surrogate: another trained network for the transfers. Raises FPDError if the network classifies no image correctly.
@@ -302,7 +285,7 @@ def diagnose(
     bench = Bench(model, test.batch(index), test.labels[index], spec, seed)
     lines = [
         *saturation(bench), *symptoms(bench, surrogate), *convergence(bench), *indicators(bench, surrogate),
-        *indicators(bench, surrogate, "pre-squeeze"), *active_test(bench, "deployed"), *active_test(bench, "pre-squeeze"),
+        *indicators(bench, surrogate, "pre-squeeze"), active_test(bench, "deployed"), active_test(bench, "pre-squeeze"),
     ]  # fmt: skip
     grids = pd.concat([landscape(bench, outputs) for outputs in ("deployed", "logits")], ignore_index=True)
     return pd.DataFrame(lines), grids

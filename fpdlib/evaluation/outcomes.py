@@ -7,9 +7,8 @@ image), `float64_prediction` (what the same weights answer in double precision o
 `answers.wrong`). Predictions are of the deployed output, -1 where it is not a number.
 """
 
-from __future__ import annotations
-
 import json
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from fpdlib import attacks
 from fpdlib.attacks.adapters import project
 from fpdlib.attacks.radius import Radius
 from fpdlib.attacks.spec import AttackSpec
-from fpdlib.attacks.views import Surrogate, View
+from fpdlib.attacks.views import View
 from fpdlib.data.images import Images, NativeInput, Splits, first
 from fpdlib.errors import FPDError
 from fpdlib.files import replace_file
@@ -46,16 +45,8 @@ def test_order(count: int, order: str = "seeded") -> Tensor:
 
 
 @attacked
-def evaluate(
-    model: FPD,
-    splits: Splits,
-    attack: AttackSpec,
-    seed: int,
-    partial: Path | None = None,
-    budget: Budget | None = None,
-    surrogate: Surrogate | None = None,
-    crafted: Tensor | None = None,
-) -> tuple[pd.DataFrame, dict]:
+def evaluate(model: FPD, splits: Splits, attack: AttackSpec, seed: int, partial: Path | None = None, budget: Budget | None = None,
+             surrogate: nn.Module | None = None, crafted: Tensor | None = None) -> tuple[pd.DataFrame, dict]:  # fmt: skip
     """Attack the first `attack.images` test images; returns the outcome and its counts.
 
     surrogate: the network that is attacked instead, if the attack is a transfer (see `train_surrogate`); crafted: the
@@ -76,15 +67,16 @@ def evaluate(
     counts = {"forwards": 0, "backwards": 0, "seconds": 0.0, "broken": {}}
     frames: list[pd.DataFrame] = []
     if partial is not None and partial.exists():
-        frames, stored = load_partial(partial)
-        counts |= stored
+        frames = [read_outcome(partial)]
+        counts |= json.loads(frames[0].attrs["counts"])
     started = time.monotonic()
     before = counts["seconds"]
     view = View(surrogate or target, attack.method.sees(attack.protocol)).eval()
     view.forwards, view.backwards = counts["forwards"], counts["backwards"]
     order = test_order(len(splits.test), attack.order)[: attack.images]
     chunks = order.split(attack.batch_size)
-    for number in range(len(frames), len(chunks)):
+    done = math.ceil(sum(map(len, frames)) / (len(attack.eps) * attack.batch_size))
+    for number in range(done, len(chunks)):
         index = chunks[number].to(splits.test.labels.device)
         first = seed * 100_003 + number
         given = None if crafted is None else crafted[number * attack.batch_size :][: len(index)]
@@ -94,12 +86,14 @@ def evaluate(
             counts |= {"forwards": view.forwards, "backwards": view.backwards}
             counts["seconds"] = before + time.monotonic() - started
             if partial is not None:
-                save_partial(partial, frames, counts)
+                whole = pd.concat(frames, ignore_index=True)
+                whole.attrs = {"counts": json.dumps(counts)}
+                replace_file(partial, whole.to_parquet)
         if stop.is_set():
             raise KeyboardInterrupt
         if number + 1 < len(chunks):  # after a batch, so that the shortest budget still makes progress
             budget.check()
-    return pd.concat(frames, ignore_index=True).astype(COLUMNS), counts
+    return pd.concat(frames, ignore_index=True)[list(COLUMNS)].astype(COLUMNS), counts
 
 
 def attack_batch(target: nn.Module, view: View, test: Images, index: Tensor, attack: AttackSpec, seed: int, broken: dict,
@@ -135,25 +129,14 @@ def attack_batch(target: nn.Module, view: View, test: Images, index: Tensor, att
             best[left] = adversarial
             standing[left[fell]] = False
             broken[name] = broken.get(name, 0) + int(fell.sum())
-        logits = deployed(target, best)
-        delta = (best - x).flatten(1)
-        rows.append(
-            pd.DataFrame(
-                {
-                    "index": index.cpu().numpy(),
-                    "label": y.cpu().numpy(),
-                    "eps": eps,
-                    "clean_prediction": clean.cpu().numpy(),
-                    "adversarial_prediction": answer(logits).cpu().numpy(),
-                    "linf": delta.abs().amax(1).cpu().numpy(),
-                    "l2": delta.norm(dim=1).cpu().numpy(),
-                    "loss": F.cross_entropy(logits, y, reduction="none").cpu().numpy(),
-                    "gradient_is_zero": zero.cpu().numpy(),
-                    "float64_prediction": predict_in_float64(target, best).cpu().numpy(),
-                    "broken": ~standing.cpu().numpy(),
-                }
-            )
-        )
+        logits, delta = deployed(target, best), (best - x).flatten(1)
+        columns = {
+            "index": index, "label": y, "eps": torch.full_like(x[:, 0, 0, 0], eps), "clean_prediction": clean,
+            "adversarial_prediction": answer(logits), "linf": delta.abs().amax(1), "l2": delta.norm(dim=1),
+            "loss": F.cross_entropy(logits, y, reduction="none"), "gradient_is_zero": zero,
+            "float64_prediction": predict_in_float64(target, best), "broken": ~standing,
+        }  # fmt: skip
+        rows.append(pd.DataFrame({name: column.cpu().numpy() for name, column in columns.items()}))
     return pd.concat(rows, ignore_index=True)
 
 
@@ -173,15 +156,14 @@ def craft(model: FPD, splits: Splits, attack: AttackSpec, seed: int) -> tuple[Te
     return torch.cat(images), counts | {"source_right": right}
 
 
-def train_surrogate(model: FPD, splits: Splits, attack: AttackSpec, seed: int) -> tuple[Surrogate, float]:
+def train_surrogate(model: FPD, splits: Splits, attack: AttackSpec, seed: int) -> tuple[nn.Module, float]:
     """The three-layer substitute of Sec. 4.1 for one target network, trained on the training images as the attack says: on the
     target's predictions ('oracle') or the true labels. Returns it with its test accuracy."""
     images, test = (first(part, attack.surrogate_images) for part in (splits.train, splits.test))
     device = images.labels.device
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        width = attack.surrogate_width
-        surrogate = Surrogate(3 * model.spec.image_size**2, model.spec.num_classes, width).to(device)
+        surrogate = attacks.surrogate(3 * model.spec.image_size**2, model.spec.num_classes, attack.surrogate_width).to(device)
     y = images.labels if attack.surrogate == "true" else predict_all(model, images)
     answered = (y >= 0).nonzero().flatten()  # an output that is not a number teaches nothing
     optimizer = torch.optim.Adam(surrogate.parameters(), 1e-3)
@@ -207,31 +189,15 @@ def predict_all(network: nn.Module, images: Images, batch_size: int = 500) -> Te
     return torch.cat([predict(network, images.batch(part)) for part in parts])
 
 
-def save_partial(path: Path, frames: list[pd.DataFrame], counts: dict) -> None:
-    frame = pd.concat([f.assign(chunk=i) for i, f in enumerate(frames)], ignore_index=True)
-    frame.attrs = {"counts": json.dumps(counts)}
-    replace_file(path, frame.to_parquet)
-
-
-def load_partial(path: Path) -> tuple[list[pd.DataFrame], dict]:
-    frame = read_outcome(path, extra=("chunk",))
-    counts = json.loads(frame.attrs["counts"])
-    return [part.drop(columns="chunk") for _, part in frame.groupby("chunk", sort=True)], counts
-
-
-def read_outcome(path: Path, extra: tuple[str, ...] = ()) -> pd.DataFrame:
+def read_outcome(path: Path) -> pd.DataFrame:
     """An outcome from its Parquet file; FPDError if it is damaged or has other columns."""
     try:
         frame = pd.read_parquet(path)
-        missing = {*COLUMNS, *extra} - set(frame.columns)
-        if missing:
+        if missing := set(COLUMNS) - set(frame.columns):
             raise ValueError(f"columns missing: {sorted(missing)}")
     except (OSError, ValueError) as error:
         raise FPDError(f"{path} is damaged ({error}). Delete it to compute it again.") from error
     return frame
-
-
-# ---------------------------------------------------------------------------------------------- statistics
 
 
 @dataclass(frozen=True)

@@ -5,49 +5,70 @@ restored images of Fig. 5, and what the text claims and no table shows: smoothne
 `run(model, splits, seed, others)` gives {name: data frame or arrays}; `save` and `read` keep them as files.
 """
 
-from __future__ import annotations
-
 import io
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor, nn
 
 from fpdlib.attacks import adapters
 from fpdlib.attacks.spec import AttackSpec
 from fpdlib.attacks.views import View, loss_gradient
 from fpdlib.data.images import Images, Splits
-from fpdlib.evaluation import restoration
 from fpdlib.evaluation.diagnostics import DiagnosisSpec, diagnose
-from fpdlib.evaluation.outcomes import evaluate, test_order
+from fpdlib.evaluation.outcomes import craft, evaluate, test_order
 from fpdlib.network.answers import NOT_A_NUMBER, OVERFLOWS, attacked, predict
 from fpdlib.runtime import generator
 
 Found = dict[str, pd.DataFrame | dict[str, np.ndarray]]
 
 
-class Study(Protocol):
+PAIRS = {
+    "adversarial / clean": ("adversarial", "clean"),
+    "restored(adversarial) / clean": ("restored_adversarial", "clean"),
+    "restored(clean) / clean": ("restored_clean", "clean"),
+    "restored(adversarial) / restored(clean)": ("restored_adversarial", "restored_clean"),
+}
+GALLERY = 3  # images per class that are kept for the pictures
+
+
+class Study:
     """version: raised when what `run` computes changes on purpose (part of the key)."""
 
-    what: ClassVar[str]
-    version: ClassVar[int]
+    version: ClassVar[int] = 1
+
+    @property
+    def what(self) -> str:
+        return type(self).__name__.lower()
 
     def run(self, model: nn.Module, splits: Splits, seed: int, others: list[nn.Module]) -> Found: ...
 
 
+class PerImage(Study):
+    """A study that measures its first `images` test images, a hundred at a time: `measure(model, x, y, index, seed)` -> frame."""
+
+    def run(self, model: nn.Module, splits: Splits, seed: int, others: list[nn.Module]) -> Found:
+        return {"study": per_image(model, splits.test, self, seed)}
+
+
+@attacked
+def per_image(model: nn.Module, test: Images, study: PerImage, seed: int) -> pd.DataFrame:
+    index = test_order(len(test))[: study.images].to(test.labels.device)
+    frames = [study.measure(model, test.batch(part), test.labels[part], part, seed) for part in index.split(100)]
+    return pd.concat(frames, ignore_index=True)
+
+
 @dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(Study):
     """The gradient-masking checks of a network and its loss landscape (see `diagnostics`); the other network is for transfers."""
 
     spec: DiagnosisSpec
-    what: ClassVar[str] = "diagnosis"
-    version: ClassVar[int] = 1
 
     def run(self, model: nn.Module, splits: Splits, seed: int, others: list[nn.Module]) -> Found:
         checks, grid = diagnose(model, splits.test, self.spec, seed, *others)
@@ -55,13 +76,11 @@ class Diagnosis:
 
 
 @dataclass(frozen=True)
-class Overflow:
+class Overflow(Study):
     """Outcomes of an attack by what an output that is not a number counts as: column `overflow`, 'broken' or 'confirmed'
     (see `answers.wrong`; then the attack goes on where float64 is right)."""
 
     attack: AttackSpec
-    what: ClassVar[str] = "overflow"
-    version: ClassVar[int] = 1
 
     def run(self, model: nn.Module, splits: Splits, seed: int, others: list[nn.Module]) -> Found:
         found = {how: evaluate(model, splits, replace(self.attack, overflow=how), seed)[0] for how in OVERFLOWS}
@@ -69,20 +88,18 @@ class Overflow:
 
 
 @dataclass(frozen=True)
-class Restoration:
-    """PSNR and SSIM of what a network restores from attacked images, and pictures (see `restoration`)."""
+class Restoration(Study):
+    """PSNR and SSIM of what a network restores from attacked images, and pictures (see `restore`)."""
 
     attack: AttackSpec
-    what: ClassVar[str] = "restoration"
-    version: ClassVar[int] = 1
 
     def run(self, model: nn.Module, splits: Splits, seed: int, others: list[nn.Module]) -> Found:
-        frame, pictures = restoration.restore(model, splits.test, self.attack, seed)
+        frame, pictures = restore(model, splits, self.attack, seed)
         return {"restoration": frame, "pictures": pictures}
 
 
 @dataclass(frozen=True)
-class Smoothness:
+class Smoothness(PerImage):
     """Per image, how much the loss gradient turns within `radius`: 1 - cosine between the gradients at x and at x + noise.
 
     On the logits before tanh with bounded margins, so that saturation does not count as smoothness. 0 is a plane.
@@ -90,24 +107,19 @@ class Smoothness:
 
     images: int
     radius: float = 0.01
-    what: ClassVar[str] = "smoothness"
-    version: ClassVar[int] = 1
 
-    def run(self, model: nn.Module, splits: Splits, seed: int, others: list[nn.Module]) -> Found:
-        def measure(x: Tensor, y: Tensor, part: Tensor) -> pd.DataFrame:
-            view = View(model, "pre-squeeze").eval()
-            _, here = loss_gradient(view, x, y)
-            draws, turns = generator(x.device, seed, int(part[0])), []
-            for _ in range(5):
-                _, there = loss_gradient(view, (x + noise(x, self.radius, draws)).clamp(0, 1), y)
-                turns.append(1 - F.cosine_similarity(here.flatten(1), there.flatten(1)))
-            return pd.DataFrame({"index": part.cpu().numpy(), "turn": torch.stack(turns).mean(0).cpu().numpy()})
-
-        return per_image(model, splits.test, self.images, measure)
+    def measure(self, model: nn.Module, x: Tensor, y: Tensor, part: Tensor, seed: int) -> pd.DataFrame:
+        view = View(model, "pre-squeeze").eval()
+        _, here = loss_gradient(view, x, y)
+        draws, turns = generator(x.device, seed, int(part[0])), []
+        for _ in range(5):
+            _, there = loss_gradient(view, (x + noise(x, self.radius, draws)).clamp(0, 1), y)
+            turns.append(1 - F.cosine_similarity(here.flatten(1), there.flatten(1)))
+        return pd.DataFrame({"index": part.cpu().numpy(), "turn": torch.stack(turns).mean(0).cpu().numpy()})
 
 
 @dataclass(frozen=True)
-class Neighbourhood:
+class Neighbourhood(PerImage):
     """Per image and delta, the share of uniform draws within delta that leave the network's answer as it is (Sec. 3.4).
 
     deltas: in pixel units; the training noise is 0.01.
@@ -116,25 +128,20 @@ class Neighbourhood:
     images: int
     draws: int = 20
     deltas: tuple[float, ...] = (0.01, 0.05, 0.1, 0.3)
-    what: ClassVar[str] = "neighbourhood"
-    version: ClassVar[int] = 1
 
-    def run(self, model: nn.Module, splits: Splits, seed: int, others: list[nn.Module]) -> Found:
-        def measure(x: Tensor, y: Tensor, part: Tensor) -> pd.DataFrame:
-            answer, frames = predict(model, x), []
-            for number, delta in enumerate(self.deltas):
-                draws, same = generator(x.device, seed, int(part[0]), number), torch.zeros(len(x), device=x.device)
-                for _ in range(self.draws):
-                    same += predict(model, (x + noise(x, delta, draws)).clamp(0, 1)) == answer
-                stable = (same / self.draws).cpu().numpy()
-                frames.append(pd.DataFrame({"index": part.cpu().numpy(), "delta": delta, "stable": stable}))
-            return pd.concat(frames, ignore_index=True)
-
-        return per_image(model, splits.test, self.images, measure)
+    def measure(self, model: nn.Module, x: Tensor, y: Tensor, part: Tensor, seed: int) -> pd.DataFrame:
+        answer, frames = predict(model, x), []
+        for number, delta in enumerate(self.deltas):
+            draws, same = generator(x.device, seed, int(part[0]), number), torch.zeros(len(x), device=x.device)
+            for _ in range(self.draws):
+                same += predict(model, (x + noise(x, delta, draws)).clamp(0, 1)) == answer
+            stable = (same / self.draws).cpu().numpy()
+            frames.append(pd.DataFrame({"index": part.cpu().numpy(), "delta": delta, "stable": stable}))
+        return pd.concat(frames, ignore_index=True)
 
 
 @dataclass(frozen=True)
-class Filter:
+class Filter(PerImage):
     """Per image, clean and attacked (PGD before tanh, 40 steps): the restoration error against the network's own input, and right.
 
     What a deployed filter can see is the distance of the restored image from the image it was given, not from the clean one.
@@ -142,22 +149,16 @@ class Filter:
 
     images: int
     eps: float = 0.1
-    what: ClassVar[str] = "filter"
-    version: ClassVar[int] = 1
 
-    def run(self, model: nn.Module, splits: Splits, seed: int, others: list[nn.Module]) -> Found:
-        def measure(x: Tensor, y: Tensor, part: Tensor) -> pd.DataFrame:
-            view, frames = View(model, "pre-squeeze").eval(), []
-            attacked = adapters.pgd(view, x, y, self.eps, 40, None, True, seed + int(part[0]), model.spec.num_classes)
-            for kind, images in (("clean", x), ("attacked", attacked)):
-                with torch.no_grad():
-                    error = (model.front(images).restored - images).square().flatten(1).mean(1)
-                right = predict(model, images) == y
-                frames.append(pd.DataFrame({"index": part.cpu().numpy(), "images": kind, "error": error.cpu().numpy(),
-                                            "right": right.cpu().numpy()}))  # fmt: skip
-            return pd.concat(frames, ignore_index=True)
-
-        return per_image(model, splits.test, self.images, measure)
+    def measure(self, model: nn.Module, x: Tensor, y: Tensor, part: Tensor, seed: int) -> pd.DataFrame:
+        view, frames = View(model, "pre-squeeze").eval(), []
+        attacked = adapters.pgd(view, x, y, self.eps, 40, None, True, seed + int(part[0]), model.spec.num_classes)
+        for kind, images in (("clean", x), ("attacked", attacked)):
+            with torch.no_grad():
+                error = (model.front(images).restored - images).square().flatten(1).mean(1)
+            right = (predict(model, images) == y).cpu().numpy()
+            frames.append(pd.DataFrame({"index": part.cpu().numpy(), "images": kind, "error": error.cpu().numpy(), "right": right}))
+        return pd.concat(frames, ignore_index=True)
 
 
 def noise(x: Tensor, size: float, draws: torch.Generator) -> Tensor:
@@ -165,11 +166,42 @@ def noise(x: Tensor, size: float, draws: torch.Generator) -> Tensor:
 
 
 @attacked
-def per_image(model: nn.Module, test: Images, count: int, measure: Callable[[Tensor, Tensor, Tensor], pd.DataFrame]) -> Found:
-    """A measure (x, y, index) -> frame of the first `count` test images, a hundred at a time."""
-    index = test_order(len(test))[: min(count, len(test))].to(test.labels.device)
-    frames = [measure(test.batch(part), test.labels[part], part) for part in index.split(100)]
-    return {"study": pd.concat(frames, ignore_index=True)}
+def restore(model: nn.Module, splits: Splits, attack: AttackSpec, seed: int) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """PSNR (dB) and SSIM of each attacked image and its restorations, and the pictures of the first three per class as uint8.
+
+    attack: white-box, one attempt. The frame has a row per image and pair of `PAIRS`, with label and both predictions.
+    """
+    index = test_order(len(splits.test), attack.order)[: attack.images].to(splits.test.labels.device)
+    images = {"clean": splits.test.batch(index), "adversarial": craft(model, splits, attack, seed)[0]}
+    with torch.no_grad():
+        for name in ("adversarial", "clean"):
+            restored = [model.front(part).restored.clamp(0, 1) for part in images[name].split(100)]
+            images[f"restored_{name}"] = torch.cat(restored)
+    labels = splits.test.labels[index].cpu().numpy()
+    answers = {name: torch.cat([predict(model, p) for p in images[name].split(100)]).cpu().numpy()
+               for name in ("clean", "adversarial")}  # fmt: skip
+    lines = []
+    for pair, (a, b) in PAIRS.items():
+        for position, (first, second) in enumerate(zip(_arrays(images[a]), _arrays(images[b]), strict=True)):
+            lines.append(
+                {"index": int(index[position]), "label": int(labels[position]), "pair": pair,
+                 "psnr": psnr(first, second), "ssim": structural_similarity(first, second, channel_axis=2, data_range=1.0),
+                 "clean_prediction": int(answers["clean"][position]),
+                 "adversarial_prediction": int(answers["adversarial"][position])}
+            )  # fmt: skip
+    kept = np.concatenate([np.flatnonzero(labels == label)[:GALLERY] for label in np.unique(labels)])
+    pictures = {name: (255 * _arrays(value[kept])).round().astype(np.uint8) for name, value in images.items()}
+    pictures |= {"labels": labels[kept], **{f"{name}_prediction": values[kept] for name, values in answers.items()}}
+    return pd.DataFrame(lines), pictures
+
+
+def _arrays(images: Tensor) -> np.ndarray:
+    return images.permute(0, 2, 3, 1).cpu().numpy().astype(np.float32)
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB for images in [0, 1]; 100 for equal ones."""
+    return 100.0 if np.array_equal(a, b) else float(min(peak_signal_noise_ratio(b, a, data_range=1.0), 100.0))
 
 
 def survivors(frame: pd.DataFrame) -> dict[str, int]:

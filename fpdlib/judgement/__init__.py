@@ -5,5 +5,3 @@ May import: evaluation, attacks, data, network, the ground. Knows nothing of the
 
 from fpdlib.judgement.judge import Judgement, against, judge
 from fpdlib.judgement.subject import Subject
-
-__all__ = ["Judgement", "Subject", "against", "judge"]

@@ -1,7 +1,5 @@
 """One network, judged: what the paper's way of attacking leaves, what everything leaves, the radius of each image, and flags."""
 
-from __future__ import annotations
-
 import json
 import numbers
 import time
@@ -12,7 +10,6 @@ from pathlib import Path
 import jinja2
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor, nn
 
 from fpdlib import evaluation, statistics
@@ -23,7 +20,7 @@ from fpdlib.attacks.spec import AttackSpec
 from fpdlib.attacks.views import View
 from fpdlib.errors import BudgetExhausted, FPDError, choose
 from fpdlib.evaluation.outcomes import Rate
-from fpdlib.files import project_folder, replace_file, writing
+from fpdlib.files import project_folder, replace_file
 from fpdlib.judgement.subject import Own, Squeezed, Subject, fingerprint, images_of, subject_of
 from fpdlib.runtime import Budget
 
@@ -80,9 +77,8 @@ class Judgement:
         """The smallest L-inf perturbation that was found of each image: 0 if misclassified, 1 if none. Empty for L2."""
         if "radius" not in self.outcomes:
             return pd.Series(dtype=float)
-        return (
-            pd.concat([evaluation.radii(frame) for frame in self.outcomes.values()], axis=1, join="inner").min(axis=1).clip(upper=1)
-        )
+        found = [evaluation.radii(frame) for frame in self.outcomes.values()]
+        return pd.concat(found, axis=1, join="inner").min(axis=1).clip(upper=1)
 
     def summary(self) -> dict:
         """The numbers as plain values, for machines."""
@@ -105,14 +101,9 @@ class Judgement:
         head += [] if self.complete else ["the budget ended first: the worst case is an upper bound"]
         rows = [f"{name:12} {100 * r['value']:5.1f} % [{100 * r['low']:.1f}, {100 * r['high']:.1f}], n = {r['n']}"
                 for name, r in told["accuracy"].items()]  # fmt: skip
-        rows += (
-            [
-                f"half of {len(self.radius)} images fall to a perturbation of at most {told['median radius']:.3f}"
-                + " (an upper bound: gradients lead nowhere)" * (not self.searchable)
-            ]
-            if told["median radius"] is not None
-            else []
-        )
+        if told["median radius"] is not None:
+            bound = " (an upper bound: gradients lead nowhere)" * (not self.searchable)
+            rows.append(f"half of {len(self.radius)} images fall to a perturbation of at most {told['median radius']:.3f}{bound}")
         notes = [f"{flag}: {words}" for flag, words in self.flags.items()]
         cost = f"{self.norm} eps {self.eps:g}; {told['seconds']:.0f} s, {told['backward passes']} backward passes"
         return "\n".join([*head, *rows, *notes, cost])
@@ -174,9 +165,7 @@ def judge(model: nn.Module, images: Tensor, labels: Tensor, norm: str = "linf", 
     if norm == "linf" and eps > 1:
         raise FPDError(f"eps is {eps!r}; accepted for linf: up to 1, in pixel units.")
     few, steps, queries, eot = int(few), int(steps), int(queries), int(eot)
-    device = (
-        next((p.device for p in model.parameters()), torch.device("cpu")) if isinstance(model, nn.Module) else torch.device("cpu")
-    )
+    device = next((p.device for p in model.parameters()), "cpu") if isinstance(model, nn.Module) else "cpu"
     splits = images_of(images, labels, device)
     subject, flags = subject_of(model, splits.test, eot)
     if attack is not None:  # its mistakes show now, not after the other attacks
@@ -185,8 +174,6 @@ def judge(model: nn.Module, images: Tensor, labels: Tensor, norm: str = "linf", 
     specs = suite(norm, float(eps), len(splits.test), min(few, len(splits.test)), steps, queries, attack)
     name = fingerprint(subject, splits.test, norm, float(eps), eot, few, steps, queries)
     folder = (Path(store) if store else project_folder("store", "FPD_STORE") / "judgements") / name
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
     found = Judgement(norm, float(eps), {}, {}, flags, title=title)
     for path in folder.glob("own.*"):  # its code may have changed
         path.unlink()
@@ -228,12 +215,7 @@ def outcome(subject: Subject, splits, spec: AttackSpec, path: Path, budget: Budg
     whole, counts = path.with_suffix(".parquet"), path.with_suffix(".json")
     if not (whole.exists() and counts.exists()):
         budget.check()
-        before = [parameter.requires_grad for parameter in subject.parameters()]
-        try:
-            frame, told = evaluation.evaluate(subject, splits, spec, 0, partial=path.with_suffix(".partial"), budget=budget)
-        finally:
-            for parameter, asked in zip(subject.parameters(), before, strict=True):
-                parameter.requires_grad_(asked)
+        frame, told = evaluation.evaluate(subject, splits, spec, 0, partial=path.with_suffix(".partial"), budget=budget)
         replace_file(whole, lambda target: frame.to_parquet(target, index=False))
         replace_file(counts, lambda target: target.write_text(json.dumps(told)))
         path.with_suffix(".partial").unlink(missing_ok=True)
@@ -248,10 +230,9 @@ def doubts(subject: Subject, found: Judgement) -> Iterator[tuple[str, str]]:
     if evaluation.rate(right).low <= chance:
         yield "chance", f"{100 * right.mean():.0f} % of clean images right: are they normalised twice, or the labels others?"
     if (zero := first.loc[right, "gradient_is_zero"].mean()) > 0:
-        hint = (
+        hint = "" if isinstance(subject, Squeezed) else (
             ". If a squeezing function such as tanh takes it, give the model a method `pre_squeeze(x)` with the logits before; if a "
-            "part cannot be differentiated, write an attack of your own (--attack)"
-        ) * (not isinstance(subject, Squeezed))
+            "part cannot be differentiated, write an attack of your own (--attack)")  # fmt: skip
         yield "zero gradients", f"the attacked loss has no gradient on {100 * zero:.0f} % of the images{hint}"
     overflowing = max((frame["adversarial_prediction"] == -1).mean() for frame in found.outcomes.values())
     if overflowing > 0:
@@ -259,21 +240,16 @@ def doubts(subject: Subject, found: Judgement) -> Iterator[tuple[str, str]]:
     gradients, square = (found.stands(*names) for names in ((*CHEAP, "gradients"), ("square",)))
     both = gradients.index.intersection(square.index)
     if len(both) and statistics.masked((gradients[both] & ~square[both]).to_numpy()) and gradients[both].mean() > square[both].mean():
-        yield (
-            "black box",
-            f"Square leaves {100 * square[both].mean():.0f} %, gradients {100 * gradients[both].mean():.0f} % of the same images",
-        )
+        words = f"Square leaves {100 * square[both].mean():.0f} %, gradients {100 * gradients[both].mean():.0f} % of the same images"
+        yield "black box", words
     if UNBOUNDED in found.outcomes and (left := evaluation.rate(found.stands(UNBOUNDED))).low > chance:
         yield UNBOUNDED, f"{100 * left.value:.0f} % stand where every image is within reach"
     worst = found.left
     seen = CHEAP if isinstance(subject, Squeezed) else (*CHEAP, "gradients")  # what no more than the output was needed for
     told = found.stands(*seen)[worst.index]
     if statistics.masked((told & ~worst).to_numpy()):
-        yield (
-            "masked",
-            f"gradients of the deployed output leave {100 * told.mean():.0f} %, all attacks together {100 * worst.mean():.0f} % of "
-            "the same images",
-        )
+        kept = f"{100 * told.mean():.0f} %, all attacks together {100 * worst.mean():.0f} %"
+        yield "masked", f"gradients of the deployed output leave {kept} of the same images"
 
 
 def against(first: Judgement, second: Judgement) -> str:
@@ -297,9 +273,7 @@ def against(first: Judgement, second: Judgement) -> str:
 
 def write(found: Judgement, folder: Path) -> Path:
     """`judgement.html` and `judgement.json`."""
-    template = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True).get_template(
-        "judgement.html"
-    )
+    template = jinja2.Template(Path(__file__).with_name("judgement.html").read_text(), autoescape=True)
     eps = np.linspace(0, found.eps, 61)
     # a find on the border of the ball lies within it up to float32's last bit
     curve = [(float(e), float((found.radius > e * (1 + 1e-5)).mean())) for e in eps] if len(found.radius) else []

@@ -1,7 +1,5 @@
 """What the command line names: a model, its weights, images, an attack."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 from pathlib import Path
@@ -17,9 +15,8 @@ from torchvision.transforms import v2
 
 from fpdlib import data
 from fpdlib.data.datasets import DATASETS
-from fpdlib.errors import FPDError
+from fpdlib.errors import FPDError, said
 from fpdlib.evaluation import test_order
-from fpdlib.judgement.subject import said
 
 
 def named(place: str, what: str):

@@ -1,7 +1,6 @@
 """What is judged: a model and its images, checked, in the form that attacks take."""
 
-from __future__ import annotations
-
+import contextlib
 import hashlib
 import inspect
 import sys
@@ -15,17 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from fpdlib import data
-from fpdlib.errors import FPDError
+from fpdlib.errors import FPDError, said
 from fpdlib.network.answers import predict_in_float64
 
 TINY = 1e-12  # below it a probability has no logarithm
 SLOP = 1e-5  # by which pixels may leave [0, 1]
 STEADY = 0.02  # share of answers that may change although a random defence is averaged
-
-
-def said(error: Exception) -> str:
-    """What a stranger's code raised, in a line."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or ['no words'])[0]}"
 
 
 class Subject(nn.Module):
@@ -83,10 +77,8 @@ def images_of(images: Tensor, labels: Tensor, device: torch.device) -> data.Spli
         images = images / 255
     if not images.is_floating_point():
         raise FPDError(f"images are {images.dtype}; accepted: floats in [0, 1], or uint8 in [0, 255].")
-    if not images.isfinite().all():
-        raise FPDError(
-            f"{int((~images.isfinite()).flatten(1).any(1).sum())} of {len(images)} images have a pixel that is not a number."
-        )
+    if bad := int((~images.isfinite()).flatten(1).any(1).sum()):
+        raise FPDError(f"{bad} of {len(images)} images have a pixel that is not a number.")
     if images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
         raise FPDError(f"images have shape {tuple(images.shape)}; accepted: channels first. Transpose them (0, 3, 1, 2).")
     low, high = float(images.min()), float(images.max())
@@ -96,9 +88,8 @@ def images_of(images: Tensor, labels: Tensor, device: torch.device) -> data.Spli
         hint = "put the normalisation into the model, so that epsilon is in pixel units" if low < 0 or high < 20 else "divide by 255"
         raise FPDError(f"pixels lie in [{low:.3g}, {high:.3g}]; accepted: [0, 1]: {hint}.")
     if labels.shape != images.shape[:1] or labels.is_floating_point():
-        raise FPDError(
-            f"labels have shape {tuple(labels.shape)} and type {labels.dtype}; accepted: one integer an image ({len(images)})."
-        )
+        shape, kind = tuple(labels.shape), labels.dtype
+        raise FPDError(f"labels have shape {shape} and type {kind}; accepted: one integer an image ({len(images)}).")
     test = Given(images.float().to(device), labels.long().to(device), images.float().to(device))
     return data.Splits("given", test, test, test)
 
@@ -125,18 +116,15 @@ def subject_of(model: nn.Module, test: data.Images, eot: int) -> tuple[Subject, 
                 f"the model does not take images of shape {tuple(x.shape)}: {said(error)}. (--channels, --size for other images.)"
             ) from error
     if not torch.equal(x, before):
-        raise FPDError(
-            "the model changes the images that it is given; let its forward work on a copy (x = x - 0.1, not x.sub_(0.1))."
-        )
+        raise FPDError("the model changes the images that it is given; let it work on a copy (x = x - 0.1, not x.sub_(0.1)).")
     if not isinstance(out, Tensor) or out.dim() != 2 or len(out) != len(x) or out.shape[1] < 2:
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise FPDError(f"the model gives {got} for {len(x)} images; accepted: logits of shape ({len(x)}, classes).")
     if out.dtype != torch.float32:
         raise FPDError(f"the model's outputs are {out.dtype}; accepted: torch.float32. Call .float() on them, autocast off.")
-    if int(y.min()) < 0 or int(y.max()) >= out.shape[1]:
-        raise FPDError(
-            f"labels lie in {int(y.min())} to {int(y.max())}; the model has {out.shape[1]} outputs: accepted 0 to {out.shape[1] - 1}."
-        )
+    low, high, outputs = int(y.min()), int(y.max()), out.shape[1]
+    if low < 0 or high >= outputs:
+        raise FPDError(f"labels lie in {low} to {high}; the model has {outputs} outputs: accepted 0 to {outputs - 1}.")
     if out.isnan().any():
         flags["not a number"] = "outputs on clean images are not numbers"
     probabilities = bool((out >= 0).all() and ((out.sum(1) - 1).abs() < 1e-3).all())
@@ -245,10 +233,7 @@ def fingerprint(subject: Subject, test: data.Images, *settings: object) -> str:
 
 def source(kind: type) -> str:
     """The code around a class: its file, or what a notebook has of it."""
-    try:
-        return inspect.getsource(sys.modules[kind.__module__])
-    except (OSError, TypeError, KeyError):
-        try:
-            return inspect.getsource(kind)
-        except (OSError, TypeError):
-            return kind.__qualname__
+    for what in (sys.modules.get(kind.__module__), kind):
+        with contextlib.suppress(OSError, TypeError):
+            return inspect.getsource(what)
+    return kind.__qualname__

@@ -5,8 +5,3 @@ May import: the ground (errors, files, runtime) and timm. `reference` has the CN
 
 from fpdlib.network.fpd import FPD, DenoisingLayer, RestorationDecoder, build, cost, gaussian_non_local_mean, non_local_mean
 from fpdlib.network.spec import NetworkSpec, released
-
-__all__ = [
-    "FPD", "DenoisingLayer", "NetworkSpec", "RestorationDecoder", "build", "cost", "gaussian_non_local_mean", "non_local_mean",
-    "released",
-]  # fmt: skip

@@ -1,7 +1,5 @@
 """What a network answers, and when an answer counts as wrong although float32 overflowed."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

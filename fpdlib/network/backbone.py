@@ -1,7 +1,6 @@
 """Any block-based timm CNN as FPD's backbone: its stages by name, what sits before them, and the sizes they come out at."""
 
-from __future__ import annotations
-
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -61,30 +60,24 @@ def resolve_stage(name: str, stages: dict[str, str], backbone: nn.Module, spec: 
 
 def probe(backbone: nn.Module, stages: dict[str, str], spec: NetworkSpec) -> tuple[dict[str, int], dict[str, int]]:
     """Channels and side length of every stage (and named inner module), measured by one pass over a blank image."""
-    channels: dict[str, int] = {}
-    sizes: dict[str, int] = {}
+    channels, sizes = {}, {}
 
-    def record(path):
-        def hook(module, inputs, output):
-            if output.dim() != 4:
-                raise FPDError(
-                    f"backbone is {spec.backbone!r}, whose {path} gives {tuple(output.shape)} and not (B, C, H, W). "
-                    "FPD needs a block-based CNN such as resnet18, densenet121, regnetx_002, convnext_atto."
-                )
-            channels[path], sizes[path] = output.shape[1], output.shape[-1]
-
-        return hook
+    def record(path, module, inputs, output):
+        if output.dim() != 4:
+            raise FPDError(
+                f"backbone is {spec.backbone!r}, whose {path} gives {tuple(output.shape)} and not (B, C, H, W). "
+                "FPD needs a block-based CNN such as resnet18, densenet121, regnetx_002, convnext_atto."
+            )
+        channels[path], sizes[path] = output.shape[1], output.shape[-1]
 
     wanted = {*stages.values(), *(resolve_stage(name, stages, backbone, spec) for name in spec.inner)}
-    handles = [backbone.get_submodule(path).register_forward_hook(record(path)) for path in wanted]
+    handles = [backbone.get_submodule(path).register_forward_hook(partial(record, path)) for path in wanted]
     backbone.eval()
     try:
         with torch.no_grad():
             backbone(torch.zeros(1, 3, spec.image_size, spec.image_size))
     except (RuntimeError, AssertionError) as error:  # torch's and timm's own complaints about the size
-        raise FPDError(
-            f"image_size is {spec.image_size}, which {spec.backbone} cannot process ({error}). Use a larger size."
-        ) from error
+        raise FPDError(f"image_size is {spec.image_size}, which {spec.backbone} cannot process ({error}): use more.") from error
     finally:
         for handle in handles:
             handle.remove()

@@ -5,12 +5,10 @@ denoising layers implanted by stage name, `RestorationDecoder` is F_R. Shapes ar
 pixels lie in [0, 1].
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -23,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fpdlib.errors import FPDError
 from fpdlib.network.backbone import STAGES, build_backbone, probe, resolve_stage, stage_modules
 from fpdlib.network.spec import NetworkSpec
+from fpdlib.runtime import meanwhile
 
 
 def gaussian_non_local_mean(x: Tensor) -> Tensor:
@@ -221,24 +220,14 @@ class FPD(nn.Module):
         buffers = {name.replace(":", "."): buffer for name, buffer in self.back_statistics.named_buffers()}
         return functional_call(self.trunk, buffers, (x,))[1]  # batch norm updates these buffers in place
 
-    @contextmanager
-    def second_phase(self) -> Iterator[None]:
+    def second_phase(self) -> AbstractContextManager:
         """The passes of the second phase (Alg. 1 line 14): with `per_pass`, they leave the running statistics alone.
 
         Those passes see restored images, which a deployed network never gets as input; mixing them in makes the
         statistics match neither. The release ('shared') mixes them.
         """
         norms = [m for m in self.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-        if self.spec.statistics == "shared":
-            norms = []
-        momenta = [norm.momentum for norm in norms]
-        try:
-            for norm in norms:
-                norm.momentum = 0.0
-            yield
-        finally:
-            for norm, momentum in zip(norms, momenta, strict=True):
-                norm.momentum = momentum
+        return meanwhile(norms if self.spec.statistics == "per_pass" else (), momentum=0.0)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -251,16 +240,8 @@ class FPD(nn.Module):
     def without_denoising(self) -> Iterator[None]:
         """The same weights with every non-local mean left out."""
         layers = [module for module in self.modules() if isinstance(module, DenoisingLayer)]
-        means = [layer.mean for layer in layers]
-        try:
-            self.denoises_middle = False
-            for layer in layers:
-                layer.mean = torch.zeros_like
+        with meanwhile([self], denoises_middle=False), meanwhile(layers, mean=torch.zeros_like):
             yield
-        finally:
-            self.denoises_middle = True
-            for layer, mean in zip(layers, means, strict=True):
-                layer.mean = mean
 
     def squeeze(self, logits: Tensor) -> Tensor:
         """The squeezing function f_s of the classification layer F_LCC (Sec. 3.3, Fig. 3)."""

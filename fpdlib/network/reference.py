@@ -5,16 +5,13 @@ Fast adversarial training (Wong et al. 2020) keeps 82.93 % under AutoAttack at e
 works on, so an L-inf ball is the same for one channel and for three; attacks in `native` space see 28 x 28 x 1.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from fpdlib.errors import choose
+from fpdlib.errors import check
 from fpdlib.network.fpd import Front
 
 
@@ -22,13 +19,12 @@ from fpdlib.network.fpd import Front
 class AnchorSpec:
     """kind: 'wong' (16 and 32 channels, 100 units, strided) or 'madry' (32 and 64 channels, max-pooling, 1,024 units)."""
 
-    kind: str = "wong"
+    kind: Literal["wong", "madry"] = "wong"
     num_classes: int = 10
     image_size: int = 28
     version: ClassVar[int] = 1
 
-    def __post_init__(self):
-        choose("kind", self.kind, ("wong", "madry"))
+    __post_init__ = check
 
     def build(self) -> nn.Module:
         return AnchorCNN(self)
@@ -44,6 +40,8 @@ class CNN(nn.Module):
         super().__init__()
         self.spec, self.features, self.head = spec, features, head
 
+    second_phase = nullcontext
+
     def front(self, x: Tensor) -> Front:
         return Front(x, self.features(x), None)
 
@@ -52,10 +50,6 @@ class CNN(nn.Module):
 
     def squeeze(self, logits: Tensor) -> Tensor:
         return logits
-
-    @contextmanager
-    def second_phase(self) -> Iterator[None]:
-        yield
 
     def pre_squeeze(self, x: Tensor) -> Tensor:
         return self.classify(self.front(x))

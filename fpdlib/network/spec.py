@@ -1,17 +1,13 @@
 """One network as plain values; its hash names the checkpoint."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from torch import nn
 
-from fpdlib.errors import FPDError, choose
+from fpdlib.errors import FPDError, check
 
 ACTIVATIONS = {"relu": nn.ReLU, "elu": nn.ELU}  # ELU with alpha = 1 (Sec. 3.3, last paragraph)
-DENOISERS = ("plain", "bottleneck", "xie")
-BACK_INPUTS = ("restored", "average", "flip", "middle")
-
 
 # What each module computes, counted: raised when it changes on purpose, and in the key of every network that has the module.
 VERSIONS = {"denoising": 1, "decoder": 1, "fpd": 1}
@@ -46,19 +42,19 @@ class NetworkSpec:
     num_classes: int = 10
     image_size: int = 64
     inner: tuple[str, ...] = ()
-    denoiser: str = "plain"
+    denoiser: Literal["plain", "bottleneck", "xie"] = "plain"
     restoration: bool = False
-    classifier: str = "front"
-    back_input: str = "middle"
-    middle: str = "restored"
-    activation: str = "relu"
-    squeeze: str = "none"
-    statistics: str = "per_pass"
+    classifier: Literal["front", "back"] = "front"
+    back_input: Literal["restored", "average", "flip", "middle"] = "middle"
+    middle: Literal["restored", "raw"] = "restored"
+    activation: Literal["relu", "elu"] = "relu"
+    squeeze: Literal["none", "tanh"] = "none"
+    statistics: Literal["per_pass", "shared"] = "per_pass"
     decoder_width: int = 256
     dropout: float = 0.0
-    similarity: str = "dot"
-    sharing: str = "shared"
-    initialisation: str = "released"
+    similarity: Literal["dot", "gaussian"] = "dot"
+    sharing: Literal["shared", "separate"] = "shared"
+    initialisation: Literal["released", "pytorch"] = "released"
     decoder_channels: tuple[int, ...] = field(default=(), metadata={"before": ()})
 
     @property
@@ -67,16 +63,7 @@ class NetworkSpec:
         return {module: number for module, number in VERSIONS.items() if has[module]}
 
     def __post_init__(self):
-        choose("denoiser", self.denoiser, DENOISERS)
-        choose("classifier", self.classifier, ("front", "back"))
-        choose("back_input", self.back_input, BACK_INPUTS)
-        choose("middle", self.middle, ("restored", "raw"))
-        choose("activation", self.activation, ACTIVATIONS)
-        choose("squeeze", self.squeeze, ("none", "tanh"))
-        choose("statistics", self.statistics, ("per_pass", "shared"))
-        choose("similarity", self.similarity, ("dot", "gaussian"))
-        choose("sharing", self.sharing, ("shared", "separate"))
-        choose("initialisation", self.initialisation, ("released", "pytorch"))
+        check(self)
         if self.sharing == "separate" and self.classifier != "back":
             raise FPDError("sharing is 'separate' but classifier is 'front': without a back module nothing is shared.")
         if self.classifier == "back" and not self.restoration:
@@ -98,16 +85,6 @@ def released(backbone: str = "resnet101", **changes) -> NetworkSpec:
     one set of BatchNorm statistics, ELU, tanh logits, 256-channel pyramid. Adaptive pooling replaces its fixed 7x7
     pooling, which fails at the paper's 64x64. Same modules in the same order, so its weights load by renaming.
     """
-    spec = NetworkSpec(
-        backbone=backbone,
-        backbone_args=(("zero_init_last", False),),
-        inner=("stem", "stage1"),
-        restoration=True,
-        classifier="back",
-        back_input="middle",
-        middle="raw",
-        activation="elu",
-        squeeze="tanh",
-        statistics="shared",
-    )
+    spec = NetworkSpec(backbone, (("zero_init_last", False),), inner=("stem", "stage1"), restoration=True, classifier="back",
+                       middle="raw", activation="elu", squeeze="tanh", statistics="shared")  # fmt: skip
     return replace(spec, **changes)

@@ -4,8 +4,6 @@ May import: the specifications of network, training, attacks, data and evaluatio
 of it as one value, which plan, evidence and verdicts are given: a second defence is a second `Paper` (examples/kwta.py).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -18,14 +16,6 @@ from fpdlib.paper.experiments import Headline
 from fpdlib.paper.profiles import Profile
 from fpdlib.paper.suites import NETWORKS
 from fpdlib.paper.variants import Variant
-
-
-def as_it_is(profile: Profile, setting: str) -> Profile:
-    return replace(profile, setting=setting)
-
-
-def as_named(claim: pd.Series) -> tuple[tuple[str, ...], tuple[str, ...], str]:
-    return (claim["setting"],), tuple(name for name in (claim["better"], claim["worse"]) if name), ""
 
 
 def complete(claims: pd.DataFrame, setting: str) -> pd.DataFrame:
@@ -60,13 +50,14 @@ class Paper:
     claims: Callable[[], pd.DataFrame]
     plain: Callable[[str], str] = lambda variant: ""
     settings: tuple[str, ...] = ("main",)
-    setting: Callable[[Profile, str], Profile] = as_it_is
+    setting: Callable[[Profile, str], Profile] = lambda profile, name: replace(profile, setting=name)
     networks: Callable[[str], tuple[str, ...]] | None = None
     rows: Callable[[str, str], tuple[str, ...]] = lambda setting, variant: (variant,)
     studies: Callable[[Profile], list[tuple[Study, str, tuple[str, ...]]]] = lambda here: []
     seeds: Callable[[Profile, str], tuple[int, ...]] = lambda here, variant: here.seeds
     tables: Mapping[str, tuple[str, ...]] | None = None
-    read: Callable[[pd.Series], tuple[tuple[str, ...], tuple[str, ...], str]] = as_named
+    read: Callable[[pd.Series], tuple[tuple[str, ...], tuple[str, ...], str]] = lambda claim: (
+        (claim["setting"],), tuple(name for name in (claim["better"], claim["worse"]) if name), "")  # fmt: skip
     names: Mapping[str, str] = field(default_factory=dict)
     headlines: tuple[Headline, ...] = ()
 

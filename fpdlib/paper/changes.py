@@ -1,7 +1,5 @@
 """A profile with something of it changed: what a notebook's parameters ask for beside it. An override is just another plan."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 

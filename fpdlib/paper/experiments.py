@@ -1,12 +1,11 @@
 """What the paper compares: the rows of Table 1, the eight explorations it draws from them, and what we take for its main claims."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import pandas as pd
 
 from fpdlib.errors import choose
+from fpdlib.paper import published
 from fpdlib.paper.profiles import PROFILES, Profile
 from fpdlib.paper.variants import FAMILIES, LONGER, VARIANTS
 from fpdlib.paper.variants import GUESSES as GUESSES
@@ -39,45 +38,21 @@ class Headline:
 
 
 # `ReLU` is O, the plain CNN.
-HEADLINES = (
-    Headline("inner layers in shallow, not deep blocks", "F_FD", "Deep"),
-    Headline("the framework, not restoration beside it", "F", "F_FD+R"),
-    Headline("restoration beside the inner layers", "F_FD+R", "F_FD"),
-    Headline("ELU with tanh, not ReLU", "ELU+Tanh", "ReLU"),
-    Headline("no bottleneck", "F", "F_2IB-Mid"),
-    Headline("two training phases, not one", "F", "F_OnePhase"),
-    Headline("FPD, not the blocks of Xie et al.", "F", "X"),
-    Headline("FPD, not the plain CNN, on MNIST", "F", "ReLU"),
-    Headline("FPD, not the plain CNN, on Caltech-101", "F", "ReLU", "caltech101", "radius/linf"),
-    Headline("FPD, not the plain CNN, against transfers", "F", "ReLU", measure="transfer-oracle"),
-)
+HEADLINES = tuple(Headline(*line) for line in pd.read_csv(published.FOLDER.parent / "headlines.csv").itertuples(index=False))
 HEADLINE = tuple(dict.fromkeys(name for line in HEADLINES for name in (line.better, line.worse)))
 
 PLACEMENT, DENOISING, ABLATION = "Inner denoising layer position", "Denoising approach", "Ablation"
 ACTIVATION, BOTTLENECK, LAYERS = "Activation function", "Bottleneck", "Number of inner layers"
 STRATEGY, RELATED = "Training strategy", "Comparison with Xie et al."
 
-TABLE1 = (
-    Row(PLACEMENT, "Shallow", ("F_FD", "F_FD (stem)")),
-    Row(PLACEMENT, "Deep", ("Deep", "Deep (stem)")),
-    Row(DENOISING, "Average", ("Average",)),
-    Row(DENOISING, "Flip", ("Flip",)),
-    Row(DENOISING, "Mid", ("Mid",)),
-    Row(DENOISING, "Mid+Inner", ("Mid+Inner", "F_FD+R")),
-    Row(ABLATION, "F_FD", ("F_FD", "F_FD (stem)")),
-    Row(ABLATION, "F_FD+R", ("F_FD+R", "Mid+Inner")),
-    Row(ABLATION, "F", ("F", "F (release)", "F (shared BN)")),
-    Row(ACTIVATION, "ReLU", ("ReLU",)),
-    Row(ACTIVATION, "ELU", ("ELU",)),
-    Row(ACTIVATION, "ELU+Tanh", ("ELU+Tanh",)),
-    Row(BOTTLENECK, "F_2IB-Mid", ("F_2IB-Mid",)),
-    Row(BOTTLENECK, "F_2I-Mid", ("F", "F (release)", "F (shared BN)")),
-    Row(LAYERS, "F_2IB", ("F_2IB", "F_2IB (stem)")),
-    Row(LAYERS, "F_4IB", ("F_4IB", "F_4IB (stem)")),
-    Row(STRATEGY, "F_OnePhase", ("F_OnePhase",)),
-    Row(STRATEGY, "F_TwoPhase", ("F", "F (release)", "F (shared BN)")),
-    Row(RELATED, "X", ("X",)),
-)
+# Row -> the networks that can stand for it (the first is our main reading), where that is not the one of its name alone.
+READINGS = {
+    "Shallow": ("F_FD", "F_FD (stem)"), "Deep": ("Deep", "Deep (stem)"), "Mid+Inner": ("Mid+Inner", "F_FD+R"),
+    "F_FD": ("F_FD", "F_FD (stem)"), "F_FD+R": ("F_FD+R", "Mid+Inner"), "F_2IB": ("F_2IB", "F_2IB (stem)"),
+    "F_4IB": ("F_4IB", "F_4IB (stem)"), **dict.fromkeys(("F", "F_2I-Mid", "F_TwoPhase"), ("F", "F (release)", "F (shared BN)")),
+}  # fmt: skip
+PRINTED = published.load(1)[["section", "network"]].drop_duplicates()
+TABLE1 = tuple(Row(section, name, READINGS.get(name, (name,))) for section, name in PRINTED.itertuples(index=False))
 
 
 @dataclass(frozen=True)
@@ -140,22 +115,12 @@ def specs_table(names=None, profile: Profile | None = None) -> pd.DataFrame:
         variant = VARIANTS[choose("network", name, VARIANTS)]
         spec = variant.spec(profile or PROFILES["smoke"])
         rows = [row.name for row in TABLE1 if row.variants[0] == name]
-        lines.append(
-            {
-                "network": name,
-                "rows of Table 1": ", ".join(rows) or "(another reading)",
-                "inner layers": ", ".join(spec.inner) or "-",
-                "kind": spec.denoiser if spec.inner else "-",
-                "decoder": "yes" if spec.restoration else "-",
-                "classifier": spec.classifier,
-                "back input": spec.back_input if spec.classifier == "back" else "-",
-                "middle": spec.middle if spec.classifier == "back" and spec.back_input == "middle" else "-",
-                "activation": spec.activation,
-                "squeeze": spec.squeeze,
-                "BatchNorm": spec.statistics if spec.classifier == "back" else "-",
-                "phases": variant.phases,
-                "losses": variant.losses,
-                "guesses": " ".join(variant.guesses) or "-",
-            }
-        )
+        back, middle = spec.classifier == "back", spec.classifier == "back" and spec.back_input == "middle"
+        lines.append({
+            "network": name, "rows of Table 1": ", ".join(rows) or "(another reading)", "inner layers": ", ".join(spec.inner) or "-",
+            "kind": spec.denoiser if spec.inner else "-", "decoder": "yes" if spec.restoration else "-",
+            "classifier": spec.classifier, "back input": spec.back_input if back else "-", "middle": spec.middle if middle else "-",
+            "activation": spec.activation, "squeeze": spec.squeeze, "BatchNorm": spec.statistics if back else "-",
+            "phases": variant.phases, "losses": "CE + L2" if spec.restoration else "CE", "guesses": " ".join(variant.guesses) or "-",
+        })  # fmt: skip
     return pd.DataFrame(lines).set_index("network")

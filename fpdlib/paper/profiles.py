@@ -1,11 +1,8 @@
 """Profiles: the same experiments at the scale that a machine affords, and the backbone that goes with it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 
 from fpdlib.attacks.spec import AttackSpec
-from fpdlib.errors import choose
 from fpdlib.evaluation.diagnostics import DiagnosisSpec
 from fpdlib.network.spec import NetworkSpec
 from fpdlib.paper.suites import LAPTOP_SCALE, MEDIUM_SCALE, PAPER_SCALE, SHORT_SCALE, SMOKE_SCALE, Scale, table1_suite
@@ -25,7 +22,6 @@ class Profile:
     setting: which of the paper's tables and data sets this is ('table1', and `settings.SETTINGS`).
     hardening, adversaries: what adversarial training changes of the recipe, and the attacks it trains against.
     stand_in: the images are not those of the paper's data set; no number of it is comparable, no claim is tested.
-    overflow: what an output that is not a number counts as, in every attack (see `answers.wrong`).
     threads: of one process on a CPU; None: as many as there are processors.
     """
 
@@ -42,26 +38,17 @@ class Profile:
     hardening: dict = field(default_factory=dict)
     adversaries: dict[str, Adversary] = field(default_factory=dict)
     stand_in: bool = False
-    overflow: str = "confirmed"
     threads: int | None = None
     checkpoints: tuple[tuple[str, str], ...] = ()
     once: tuple[str, ...] = ()
     placement: str = "blocks"
     changes: str = ""
 
-    def __post_init__(self):
-        alike = {key: replace(spec, overflow=self.overflow) for key, spec in self.attacks.items()}
-        object.__setattr__(self, "attacks", alike)
-
 
 # ResNet's family at a size that two processors can train: one basic block a stage, 16 to 128 channels, 0.33 M
 # parameters, 32 x 32 pixels. Same stem, stages and restoration path as ResNet-101.
-SMALL = NetworkSpec(
-    backbone="resnet18",
-    backbone_args=(("layers", (1, 1, 1, 1)), ("channels", (16, 32, 64, 128)), ("zero_init_last", False)),
-    image_size=32,
-    decoder_width=32,
-)
+SMALL = NetworkSpec("resnet18", (("layers", (1, 1, 1, 1)), ("channels", (16, 32, 64, 128)), ("zero_init_last", False)), image_size=32,
+                    decoder_width=32)  # fmt: skip
 RESNET101 = NetworkSpec(backbone="resnet101", backbone_args=(("zero_init_last", False),), image_size=64)
 # Deep networks at 32 pixels. The step is the one with which F of ResNet-50 learned best on held-out images (setting 'learning': 2e-3,
 # where O learns fast, or a quarter of it), for all networks alike; chosen before any attack.
@@ -94,7 +81,7 @@ PROFILES = {
             hardening=HARDENING | {"epochs": 15}, adversaries={"fgsm": QUICK_FGSM, "pgd": QUICK_PGD}, seeds=(0, 1, 2, 3, 4),
             threads=1, checkpoints=(*(("table1", name) for name in ("F", "ReLU", "X", "F_FD+R", "Deep", "ELU+Tanh")),
                                     ("table2", "O_PGD"), ("table2", "F_PGD"), ("anchor", "CNN (fast AT, 30 epochs)"),
-                                    ("longer", "F (ten times as long)")),
+                                    ("longer", "F (ten times as long)"), ("caltech101", "F")),
         ),
         Profile(
             "medium", "two processors for a day: the paper's ResNet-101 and all of MNIST at 32 pixels, one seed",
@@ -117,8 +104,3 @@ PROFILES = {
         ),
     )
 }  # fmt: skip
-
-
-def get_profile(name: str) -> Profile:
-    choose("profile", name, PROFILES)
-    return PROFILES[name]

@@ -5,9 +5,6 @@ with metric `average` averages the metric named in its attack column over the ne
 averages over its six networks (network `all`). Clean accuracy is not part of an average over attacks.
 """
 
-from __future__ import annotations
-
-import functools
 from decimal import Decimal
 from pathlib import Path
 
@@ -21,19 +18,10 @@ TABLES = ("1", "2", "3", "4", "text")
 
 def load(table: str | int | None = None) -> pd.DataFrame:
     """Numbers of one table ('1' to '4', 'text') or of all; `printed` keeps the digits as the paper has them."""
-    if table is not None:
-        choose("table", str(table), TABLES)
-    frame = _numbers()
-    return frame.copy() if table is None else frame[frame["table"] == str(table)].reset_index(drop=True)
-
-
-@functools.cache
-def _numbers() -> pd.DataFrame:
-    files = [FOLDER / f"{name}.csv" for name in ("table1", "table2", "table3", "table4", "text")]
+    wanted = TABLES if table is None else [choose("table", str(table), TABLES)]
+    files = [FOLDER / f"{name if name == 'text' else 'table' + name}.csv" for name in wanted]
     frame = pd.concat([pd.read_csv(file, dtype=str, keep_default_na=False) for file in files], ignore_index=True)
-    frame["printed"] = frame["value"]
-    frame["value"] = frame["value"].astype(float)
-    return frame
+    return frame.assign(printed=frame["value"], value=frame["value"].astype(float))
 
 
 def claims() -> pd.DataFrame:

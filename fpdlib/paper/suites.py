@@ -4,8 +4,6 @@ Tables 2 and 4 name seven and five attacks, Table 3 transfers them; each in `pub
 `current`, as today's ART does, and in `sound`, where one number per norm is the worst case over everything tried.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field, replace
 
@@ -24,7 +22,6 @@ L2_SIZE = 64  # an L2 radius grows with the side length of the image; at 32 pixe
 # The networks of Sec. 4.2 by the names of the paper's tables -> our variants; O, the original CNN, is Table 1's `ReLU`.
 NETWORKS = {"O": "ReLU", "O_FGSM": "O_FGSM", "O_PGD": "O_PGD", "F": "F", "F_FGSM": "F_FGSM", "F_PGD": "F_PGD"}
 
-INF = (math.inf,)
 LINF = ("linf-fgsm", "linf-pgd", "linf-cw")
 UNBOUNDED = ("l2-cw", "l2-deepfool")  # no radius in the release: what they leave is failure of the attack (findings)
 PGD_COARSE = PGD(((100, 0.1, 0),))  # Sec. 4.2 'On MNIST': 100 iterations, step 0.1, L-inf and L2
@@ -33,20 +30,12 @@ PGD_SVHN = PGD(((40, 2 / 256, 0),))  # Sec. 4.2 'On SVHN'
 
 # The attacks by the names of Table 2's columns. C&W and DeepFool with the defaults of ART.
 PUBLISHED: dict[str, Method] = {
-    "linf-fgsm": FGSM,
-    "linf-pgd": PGD_COARSE,
-    "linf-cw": ART010("linf-cw", "linf"),
-    "l2-fgsm": ART010("l2-pgd", "l2", 1, 100.0),
-    "l2-pgd": ART010("l2-pgd", "l2", 100, 0.1),
-    "l2-cw": ART("l2-cw", "l2"),
-    "l2-deepfool": ART010("l2-deepfool", "l2"),
-}
+    "linf-fgsm": FGSM, "linf-pgd": PGD_COARSE, "linf-cw": ART010("linf-cw", "linf"), "l2-fgsm": ART010("l2-pgd", "l2", 1, 100.0),
+    "l2-pgd": ART010("l2-pgd", "l2", 100, 0.1), "l2-cw": ART("l2-cw", "l2"), "l2-deepfool": ART010("l2-deepfool", "l2"),
+}  # fmt: skip
 CURRENT: dict[str, Method] = PUBLISHED | {
-    "l2-fgsm": FGSM_L2,
-    "l2-pgd": PGD_L2,
-    "linf-cw": ART("linf-cw", "linf"),
-    "l2-deepfool": ART("l2-deepfool", "l2"),
-}
+    "l2-fgsm": FGSM_L2, "l2-pgd": PGD_L2, "linf-cw": ART("linf-cw", "linf"), "l2-deepfool": ART("l2-deepfool", "l2"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -95,15 +84,11 @@ def sound(norm: str, eps: float, scale: Scale, made_for_fpd: bool = True) -> Cha
     minimal: tuple[Method, ...] = (Foolbox(f"{norm}-deepfool", norm, (("steps", scale.steps),)),)
     if norm == "l2":
         minimal += (Foolbox("l2-cw", norm, (("binary_search_steps", 5), ("steps", scale.steps))),)
-    return Chain(
-        (
-            PGD(((10, None, 1), (scale.steps, eps / 10, scale.restarts)), norm),
-            *((MadeForFPD(scale.steps, norm=norm),) if made_for_fpd else ()),
-            TargetedMargin(scale.steps, norm=norm),
-            AutoAttack(norm=norm, iterations=scale.iterations, queries=scale.queries),
-            *minimal,
-        )
-    )
+    return Chain((
+        PGD(((10, None, 1), (scale.steps, eps / 10, scale.restarts)), norm),
+        *((MadeForFPD(scale.steps, norm=norm),) if made_for_fpd else ()),
+        TargetedMargin(scale.steps, norm=norm), AutoAttack(norm=norm, iterations=scale.iterations, queries=scale.queries), *minimal,
+    ))  # fmt: skip
 
 
 TABLE1_PGD = PGD(stages=((40, 0.01, 0),))  # Sec. 4.1: eps 0.3, 40 steps of 0.01
@@ -131,37 +116,31 @@ def suite(columns: tuple[str, ...], linf: float, l2: float, scale: Scale, pgd: M
     C&W-L2 and DeepFool have no radius in either of the first two, as in the release. surrogates: networks whose adversarial
     examples are transferred, 'setting/network'. parts: each attack made for FPD also alone, to see what it finds.
     """
-    attacks: dict[str, AttackSpec] = {}
-    images = {"linf-cw": scale.costly, "l2-cw": scale.costly, "l2-deepfool": scale.costly}
-    for protocol, methods in (("published", PUBLISHED), ("current", CURRENT)):
+    attacks, bounds, batch = {}, {"linf": linf, "l2": l2}, min(scale.batch, 100)
+    counts = {"linf-cw": scale.costly, "l2-cw": scale.costly, "l2-deepfool": scale.costly}
+    for protocol, methods, images in (("published", PUBLISHED, counts), ("current", CURRENT, counts | {"linf-cw": scale.costliest})):
         for column in (column for column in columns if methods[column].norm in scale.norms):
             method = pgd if pgd is not None and column == "linf-pgd" else scale.afford(methods[column])
             same = method == scale.afford(PUBLISHED[column]) and method.sees("current") == method.sees("published")
             if protocol == "current" and same:
                 attacks[f"{protocol}/{column}"] = attacks[f"published/{column}"]  # the same attack: computed once
-                continue
-            count = images.get(column, scale.cheap)
-            if (protocol, column) == ("current", "linf-cw"):
-                count = scale.costliest
-            if not count:
-                continue
-            eps = {"linf": (linf,), "l2": (l2,)}[method.norm] if column not in UNBOUNDED else INF
-            spec = AttackSpec(column, protocol, method, eps, images=count, batch_size=min(scale.batch, 100))
-            attacks[f"{protocol}/{column}"] = spec
-            if protocol == "published" and column in ("linf-fgsm", "linf-pgd", "l2-fgsm", "l2-pgd"):
-                first = min(scale.cheap, 100)
-                attacks[f"first-100/{column}"] = replace(spec, images=first, order="file")
-    for norm, eps in ((norm, {"linf": linf, "l2": l2}[norm]) for norm in scale.norms):
-        spec = AttackSpec(f"sound-{norm}", "sound", sound(norm, eps, scale), (eps,), images=scale.sound,
-                          batch_size=min(scale.batch, 100), iterates="any")  # fmt: skip
+            elif count := images.get(column, scale.cheap):
+                eps = math.inf if column in UNBOUNDED else bounds[method.norm]
+                spec = attacks[f"{protocol}/{column}"] = AttackSpec(column, protocol, method, (eps,), images=count, batch_size=batch)
+                if protocol == "published" and column in ("linf-fgsm", "linf-pgd", "l2-fgsm", "l2-pgd"):
+                    attacks[f"first-100/{column}"] = replace(spec, images=min(scale.cheap, 100), order="file")
+    for norm in scale.norms:
+        spec = AttackSpec(f"sound-{norm}", "sound", sound(norm, bounds[norm], scale), (bounds[norm],), images=scale.sound,
+                          batch_size=batch, iterates="any")  # fmt: skip
         few = replace(spec, images=scale.few)  # most images stand in L2 and on native pixels: the dearest of all
         attacks[f"sound/{norm}"] = few if norm == "l2" else spec
         if natives and len(scale.norms) > 1:
             attacks[f"sound-native/{norm}"] = replace(few, name=f"sound-native-{norm}", space="native")
     for source in surrogates:
-        spec = AttackSpec(f"from-{source.replace('/', '-')}", "sound", PGD(((scale.steps, linf / 10, 1),)), (linf,),
-                          surrogate=source, images=scale.sound, batch_size=min(scale.batch, 100))  # fmt: skip
-        attacks[f"transfer/{source}"] = spec
+        attacks[f"transfer/{source}"] = AttackSpec(
+            f"from-{source.replace('/', '-')}", "sound", PGD(((scale.steps, linf / 10, 1),)), (linf,), surrogate=source,
+            images=scale.sound, batch_size=batch,
+        )  # fmt: skip
     for part in MadeForFPD().parts if parts else ():
         attacks[f"made/{part}"] = replace(attacks["sound/linf"], name=f"made-{part}", method=MadeForFPD(scale.steps, (part,)))
     return attacks
@@ -173,16 +152,15 @@ def transfer_suite(scale: Scale) -> dict[str, AttackSpec]:
     for protocol, methods in (("published", PUBLISHED), ("current", CURRENT), ("sound", CURRENT)):
         for backbone in BACKBONES:
             for name in ("O", "F"):
-                columns = ("linf-fgsm", "linf-pgd", "linf-cw") if name == "O" else ("linf-fgsm", "linf-pgd")
+                columns = LINF if name == "O" else LINF[:2]
                 for column in columns if protocol != "sound" else ("linf-pgd",):
                     method = PGD_SVHN if column == "linf-pgd" else scale.afford(methods[column])
                     count = scale.costliest if (protocol, column) == ("current", "linf-cw") else scale.costly
-                    if not count:
-                        continue
-                    attacks[f"{protocol}/{backbone}/{name}/{column}"] = AttackSpec(
-                        f"{protocol}-{backbone}-{name}-{column}", protocol, method, (EPS_SVHN,),
-                        surrogate=f"svhn-{backbone}/{NETWORKS[name]}", images=count, batch_size=min(scale.batch, 100),
-                    )  # fmt: skip
+                    if count:
+                        attacks[f"{protocol}/{backbone}/{name}/{column}"] = AttackSpec(
+                            f"{protocol}-{backbone}-{name}-{column}", protocol, method, (EPS_SVHN,),
+                            surrogate=f"svhn-{backbone}/{NETWORKS[name]}", images=count, batch_size=min(scale.batch, 100),
+                        )  # fmt: skip
     return attacks
 
 

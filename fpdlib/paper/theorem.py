@@ -12,21 +12,22 @@ sign of w_L nor b_L, which may be negative, is accounted for, so eta can even be
 for every k, and the inequality then follows. A squeeze with Lipschitz constant C_s multiplies eta' by C_s; tanh has C_s = 1.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
-from fpdlib.errors import choose
+from fpdlib.errors import check
 
 ACTIVATIONS = {
     "relu": lambda z: np.maximum(z, 0.0),
     "elu": lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0.0))),
     "tanh": np.tanh,
 }  # all with Lipschitz constant 1
+NEGATIVE, BELOW = "eta is negative, so the bound is", "eta is below the change of the logits"  # which step of the theorem fails
 TOLERANCE = 1e-12  # relative rounding of double precision, so that an equality is not a violation
 
 
@@ -38,19 +39,13 @@ class Trial:
     width: int = 16
     inputs: int = 16
     classes: int = 5
-    activation: str = "relu"
+    activation: Literal["relu", "elu", "tanh"] = "relu"
     weight_scale: float = 1.0
     bias_scale: float = 0.1
     noise: float = 0.1
     squeeze: bool = False
 
-    def __post_init__(self):
-        choose("activation", self.activation, ACTIVATIONS)
-
-
-def softmax(theta: np.ndarray) -> np.ndarray:
-    shifted = np.exp(theta - theta.max(-1, keepdims=True))
-    return shifted / shifted.sum(-1, keepdims=True)
+    __post_init__ = check
 
 
 def theta(trial: Trial, weights: list[np.ndarray], biases: list[np.ndarray], x: np.ndarray) -> np.ndarray:
@@ -102,20 +97,10 @@ def run(trial: Trial, networks: int, seed: int = 0) -> pd.DataFrame:
             line[f"{name}_eta"] = eta
             line[f"{name}_violated"] = bool((change > allowed + TOLERANCE * (1 + np.abs(allowed))).any())
             line[f"{name}_bound"] = allowed.max()
-        line["why"] = why(line)
         lines.append(line)
-    return pd.DataFrame(lines)
-
-
-def why(line: dict) -> str:
-    """Which step of the printed theorem fails on a network."""
-    if not line["printed_violated"]:
-        return ""
-    if line["printed_eta"] < 0:
-        return "eta is negative, so the bound is"
-    if line["logit_change"] > line["printed_eta"]:
-        return "eta is below the change of the logits"
-    return "other"
+    frame = pd.DataFrame(lines)
+    steps = [~frame["printed_violated"], frame["printed_eta"] < 0, frame["logit_change"] > frame["printed_eta"]]
+    return frame.assign(why=np.select(steps, ["", NEGATIVE, BELOW], "other"))
 
 
 TRIALS = {
@@ -137,8 +122,8 @@ def survey(networks: int, seed: int = 0, trials: dict[str, Trial] | None = None)
         reasons = found["why"].value_counts()
         lines.append(
             {"networks": name, "n": networks, "violations as printed": int(found["printed_violated"].sum()),
-             "of them eta < 0": int(reasons.get("eta is negative, so the bound is", 0)),
-             "of them eta below the logits' change": int(reasons.get("eta is below the change of the logits", 0)),
+             "of them eta < 0": int(reasons.get(NEGATIVE, 0)),
+             "of them eta below the logits' change": int(reasons.get(BELOW, 0)),
              "violations of the sound bound": int(found["sound_violated"].sum()),
              "median sound bound / variation": float((found["sound_bound"] / found["variation"]).median())}
         )  # fmt: skip

@@ -7,8 +7,3 @@ from fpdlib.report.explorations import beside, comparisons, finding, headline_pi
 from fpdlib.report.figures import curve_points, curves, forest, forest_legend, heat
 from fpdlib.report.measures import compare, measurement
 from fpdlib.report.tables import caption, measured, text
-
-__all__ = [
-    "beside", "caption", "compare", "comparisons", "curve_points", "curves", "finding", "forest", "forest_legend", "headline_picture",
-    "headlines", "heat", "measured", "measurement", "picture", "text",
-]  # fmt: skip

@@ -4,8 +4,6 @@
 undertrained network.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 

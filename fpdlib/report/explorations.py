@@ -1,8 +1,6 @@
 """Table 1's eight explorations and the headline claims: what the paper orders, compared under every measure, with verdicts; and their
 table and pictures, which nine notebooks show."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

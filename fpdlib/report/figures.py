@@ -3,8 +3,6 @@
 Each draws into axes that the notebook made, so that it can go on with them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

@@ -1,7 +1,7 @@
 """From per-example outcomes to measurements and decided comparisons: scores, means over seeds, tests (in percent)."""
 
-from __future__ import annotations
-
+import functools
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +16,11 @@ FEW = f"fewer than {statistics.SEEDS} seeds"
 WITHIN = 1 + 1e-5  # of a float32 epsilon
 FLOOR = 0.05  # of clean accuracy below the plain network's of the same budget, from which on a network is undertrained
 FAILED = 0.9  # of the clean accuracy: what an attack that fails leaves
+
+
+def remembered(function: Callable) -> Callable:
+    """A function of evidence, computed once: every table, claim and figure asks for the same ones."""
+    return functools.wraps(function)(lambda evidence, *arguments: evidence.remember(function, *arguments))
 
 
 def planned(evidence: Evidence, name: str, measure: str, seed: int) -> tuple[str, ...]:
@@ -43,25 +48,15 @@ def parts(evidence: Evidence, name: str, measure: str, seed: int) -> tuple[str, 
     return found
 
 
+@remembered
 def leaves_nothing(evidence: Evidence, name: str, attack: str) -> bool:
     """Whether an attack leaves no image of any network that it was made on: of all seeds, so that none is chosen by its outcome."""
-    known, here = vars(evidence).setdefault("nothing", {}), evidence.seeds(name, attacks=(attack,))
-    if (name, attack) not in known:
-        known[name, attack] = bool(here) and not any(
-            evaluation.robust(evidence.outcome(name, attack, seed)).iloc[:, -1].any() for seed in here
-        )
-    return known[name, attack]
+    here = evidence.seeds(name, attacks=(attack,))
+    return bool(here) and not any(evaluation.robust(evidence.outcome(name, attack, seed)).iloc[:, -1].any() for seed in here)
 
 
+@remembered
 def scores(evidence: Evidence, name: str, measure: str, seed: int, numbers_only: bool = False) -> pd.Series:
-    """`score`, remembered: every table, claim and figure asks for the same ones."""
-    known, which = vars(evidence).setdefault("scores", {}), (name, measure, seed, numbers_only)
-    if which not in known:
-        known[which] = score(evidence, *which)
-    return known[which]
-
-
-def score(evidence: Evidence, name: str, measure: str, seed: int, numbers_only: bool) -> pd.Series:
     """Per image: robust or not under an attack, 1.0 or 0.0; of `average` their mean.
 
     `worst...`: robust only if nothing that any attack of that norm and space found lies within its epsilon. `radius...`: the
@@ -118,15 +113,12 @@ def measurement(evidence: Evidence, name: str, measure: str, seeds: list[int] | 
     mean, n = float(np.mean(values)), len(per_seed[0])
     interval = evaluation.rate(np.arange(n) < round(mean * n))
     whole = all(evidence.has(name, part, seed) for seed in seeds for part in planned(evidence, name, measure, seed))
-    otherwise = np.mean([scores(evidence, name, measure, seed, numbers_only=True).mean() for seed in seeds])
+    otherwise = np.mean([scores(evidence, name, measure, seed, True).mean() for seed in seeds])
     return {
         "value": 100 * mean, "n": n, "low": 100 * interval.low, "high": 100 * interval.high,
         "nan": 100 * float(otherwise - mean) / (1 - mean) if mean < 1 and whole else float("nan"),
         "seeds": len(seeds), "seed_min": 100 * min(values), "seed_max": 100 * max(values), "masked": masked(evidence, name, measure),
     }  # fmt: skip
-
-
-# ---------------------------------------------------------------------------------------------- can a number be trusted
 
 
 def clean_by_seed(evidence: Evidence, name: str) -> pd.DataFrame:
@@ -151,18 +143,16 @@ def plain(evidence: Evidence, name: str) -> tuple[Evidence, str]:
     return evidence, other if other in evidence.names else name
 
 
+@remembered
 def undertrained(evidence: Evidence, name: str) -> bool:
     """Whether the clean accuracy lies below the plain network's by more than 5 points (the whole paired 95 % interval does)."""
-    known = vars(evidence).setdefault("undertrained", {})
-    if name not in known:
-        try:
-            mine, other = clean_by_seed(evidence, name), clean_by_seed(*plain(evidence, name))
-            if min(mine.shape[1], other.shape[1]) == 1:  # these two networks
-                mine, other = mine.iloc[:, :1], other.iloc[:, :1]
-            known[name] = bool(versus(mine, other).high < -FLOOR)
-        except NotComputed:  # the plain network is not there
-            known[name] = False
-    return known[name]
+    try:
+        mine, other = clean_by_seed(evidence, name), clean_by_seed(*plain(evidence, name))
+    except NotComputed:  # the plain network is not there
+        return False
+    if min(mine.shape[1], other.shape[1]) == 1:  # these two networks
+        mine, other = mine.iloc[:, :1], other.iloc[:, :1]
+    return bool(versus(mine, other).high < -FLOOR)
 
 
 def clean(evidence: Evidence, name: str) -> dict:
@@ -182,17 +172,13 @@ def worst_of(evidence: Evidence, measure: str) -> str:
     return next((key.replace("sound", "worst", 1) for key in alike), "")
 
 
+@remembered
 def masked(evidence: Evidence, name: str, measure: str) -> bool:
     """Whether the worst case lies clearly below what an attack leaves on the same images: it then fails to find what there is."""
-    known = vars(evidence).setdefault("masked", {})
     if measure == "average":
         return any(masked(evidence, name, part) for part in parts(evidence, name, measure, 0))
-    if (name, measure) not in known:
-        known[name, measure] = bool(worst := worst_of(evidence, measure)) and hidden(evidence, name, measure, worst)
-    return known[name, measure]
-
-
-def hidden(evidence: Evidence, name: str, measure: str, worst: str) -> bool:
+    if not (worst := worst_of(evidence, measure)):
+        return False
     try:
         told, found = by_seed(evidence, name, measure), by_seed(evidence, name, worst)
     except NotComputed:
@@ -204,20 +190,18 @@ def hidden(evidence: Evidence, name: str, measure: str, worst: str) -> bool:
     return all(alone) or (len(seeds) > 1 and gap(told, found).low > 0.01)
 
 
+@remembered
 def blind(evidence: Evidence, name: str, measure: str) -> bool:
     """Whether the search for radii misses what other attacks find: at the epsilon of the suite's sound attack it alone leaves
     clearly more than the worst case. Its radii are then upper bounds, which order nothing."""
     if not measure.startswith("radius"):
         return False
-    known, bound = vars(evidence).setdefault("blind", {}), reach(evidence, measure) * WITHIN
-    if (name, measure) not in known:
-        seeds, norm = seeds_of(evidence, name, measure), evidence.profile.attacks[measure].norm
-        worst = by_seed(evidence, name, measure.replace("radius", "worst", 1), seeds)
-        alone = pd.concat({seed: evaluation.radii(evidence.outcome(name, measure, seed), norm) > bound for seed in worst}, axis=1)
-        both = worst.index.intersection(alone.index)
-        missed = alone.loc[both] & (worst.loc[both] == 0)
-        known[name, measure] = all(statistics.masked(missed[seed].to_numpy()) for seed in missed)
-    return known[name, measure]
+    bound, norm = reach(evidence, measure) * WITHIN, evidence.profile.attacks[measure].norm
+    worst = by_seed(evidence, name, measure.replace("radius", "worst", 1), seeds_of(evidence, name, measure))
+    alone = pd.concat({seed: evaluation.radii(evidence.outcome(name, measure, seed), norm) > bound for seed in worst}, axis=1)
+    both = worst.index.intersection(alone.index)
+    missed = alone.loc[both] & (worst.loc[both] == 0)
+    return all(statistics.masked(missed[seed].to_numpy()) for seed in missed)
 
 
 def gap(told: pd.DataFrame, found: pd.DataFrame) -> statistics.Comparison:
@@ -227,9 +211,6 @@ def gap(told: pd.DataFrame, found: pd.DataFrame) -> statistics.Comparison:
         raise NotComputed("no network has both attacks")
     difference = (told[seeds] - found[seeds]).dropna()
     return replace(statistics.compare(difference.to_numpy().T, np.zeros((1, len(difference)))), seeds=(len(seeds), len(seeds)))
-
-
-# ---------------------------------------------------------------------------------------------- comparisons
 
 
 def versus(a: pd.DataFrame, b: pd.DataFrame) -> statistics.Comparison:

@@ -1,7 +1,5 @@
 """How a notebook starts: check its parameters, say what was asked for. Works in JupyterLab and under papermill."""
 
-from __future__ import annotations
-
 import ast
 import os
 from dataclasses import dataclass
@@ -51,8 +49,8 @@ class Run:
     def figure(self, name: str, drawn: plt.Figure) -> None:
         """Publish a figure."""
         if self.publishes:
-            folder = publish.made(publish.results_folder(self.profile.name) / "figures")
-            replace_file(folder / f"{name}.png", lambda path: drawn.savefig(path, dpi=110, format="png"))
+            target = publish.results_folder(self.profile.name) / "figures" / f"{name}.png"
+            replace_file(target, lambda path: drawn.savefig(path, dpi=110, format="png"))
 
 
 def start(namespace: dict) -> Run:

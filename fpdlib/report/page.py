@@ -1,7 +1,5 @@
 """The report: one page that opens from disk, made of what the notebooks published, and the notebooks as pages beside it."""
 
-from __future__ import annotations
-
 import base64
 import json
 import logging
@@ -50,10 +48,10 @@ def write(profile: str) -> Path:
     publish.read(profile, "answer")
     publish.read(profile, "claims")
     verdicts = pd.read_csv(folder / "tables" / "claims.csv", keep_default_na=False, na_values=[""])
-    target, evidence = publish.made(folder / "report"), Committed(project_folder("results", "FPD_RESULTS") / profile / "evidence")
-    pages = notebooks(profile, publish.made(target / "notebooks"))
+    target, evidence = folder / "report", Committed(project_folder("results", "FPD_RESULTS") / profile / "evidence")
+    pages = notebooks(profile, target / "notebooks")
     claims = verdicts.merge(published.claims()[["id", "test", "setting"]], on="id")
-    template = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True).get_template("report.html")
+    template = jinja2.Template(Path(__file__).with_name("report.html").read_text(), autoescape=True)
     html = template.render(
         profile=FPD.profiles[profile], answer=answered((folder / "tables" / "answer.md").read_text()), claims=lines(claims, pages),
         verdicts=[word for word in COLOURS if word in set(claims["verdict"])], protocols=PROTOCOL, colours=COLOURS,

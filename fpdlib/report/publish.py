@@ -1,14 +1,12 @@
 """The results folder: the tables and figures that notebooks publish, and the parts of them that pages show."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 
 import pandas as pd
 
 from fpdlib.errors import FPDError, NotComputed
-from fpdlib.files import project_folder, replace_file, writing
+from fpdlib.files import project_folder, replace_file
 
 # The paper's table, or what else a notebook publishes -> (files, the notebook).
 TABLES = {
@@ -27,20 +25,14 @@ def results_folder(profile: str) -> Path:
 
 def table(folder: Path, name: str, frame: pd.DataFrame, shown: pd.DataFrame | None = None, words: str = "") -> None:
     """`tables/<name>.csv` with every number, and `tables/<name>.md` with `shown` for people under its caption."""
-    replace_file(made(folder / "tables") / f"{name}.csv", lambda path: frame.to_csv(path, index=False, float_format="%.6g"))
+    replace_file(folder / "tables" / f"{name}.csv", lambda path: frame.to_csv(path, index=False, float_format="%.6g"))
     if shown is not None:
         page(folder, name, f"{words}\n\n{shown.to_markdown(index=False)}")
 
 
 def page(folder: Path, name: str, text: str) -> None:
     """`tables/<name>.md`."""
-    replace_file(made(folder / "tables") / f"{name}.md", lambda path: path.write_text(text.strip() + "\n"))
-
-
-def made(folder: Path) -> Path:
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    replace_file(folder / "tables" / f"{name}.md", lambda path: path.write_text(text.strip() + "\n"))
 
 
 def read(profile: str, number: str) -> str:

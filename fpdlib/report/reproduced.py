@@ -1,7 +1,5 @@
 """Whether what was computed elsewhere agrees with the committed evidence: what "reproduced" means; and attacks made again here."""
 
-from __future__ import annotations
-
 import random
 from pathlib import Path
 

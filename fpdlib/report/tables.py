@@ -3,8 +3,6 @@
 A number measured on a stand-in is never put beside one of the paper's. Accuracies are percent.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 
@@ -12,7 +10,6 @@ import pandas as pd
 
 from fpdlib.errors import NotComputed
 from fpdlib.paper import published
-from fpdlib.paper.profiles import Profile
 from fpdlib.report.measures import clean, measurement
 from fpdlib.results.evidence import Evidence
 
@@ -56,14 +53,6 @@ def text(line: pd.Series) -> str:
     return f"{line['value']:.1f} [{line['low']:.0f}, {line['high']:.0f}]" + " masked" * bool(line["masked"])
 
 
-def notes(profile: Profile) -> str:
-    """What a reader has to know of a profile's networks and of outputs that are not numbers."""
-    start = {"released": "", "pytorch": "Convolutions beside the backbone start from PyTorch's default, not as released. "}[
-        getattr(profile.network, "initialisation", "released")]  # fmt: skip
-    counted = {"confirmed": "where float64 is wrong too on the same pixels", "broken": "not checked in float64"}[profile.overflow]
-    return f"{start}An output that is not a number counts as broken ({counted})."
-
-
 def caption(evidence: Evidence, cells: str = "") -> str:
     """What a reader has to know of a table's numbers, in a sentence or two."""
     profile, names = evidence.profile, evidence.names
@@ -79,7 +68,7 @@ def caption(evidence: Evidence, cells: str = "") -> str:
         f"{profile.network.image_size} pixels, seeds {seeds or 'none'}{fewer}; accuracy in percent with Wilson 95 % "
         f"intervals, n = {counts[0]} to {counts[-1]} "
         f"test images by attack (in the CSV){cells}; masked: the worst case on the same images is clearly lower. "
-        f"{notes(profile)}{gone}"
+        f"An output that is not a number counts as broken (where float64 is wrong too on the same pixels).{gone}"
     )
 
 
@@ -89,11 +78,3 @@ def printed(evidence: Evidence, table: int | str, network: str, column: str, sec
         return math.nan
     found = published.load(table).query("network == @network and section == @section and metric == @metric")
     return float(next(iter(found.loc[found["attack"] == COLUMNS.get(column, column), "value"]), math.nan))
-
-
-def cost(evidence: Evidence, name: str, attack: str) -> dict:
-    """Seconds per 100 images, and forward and backward passes per image, of an attack."""
-    counts = evidence.meta(name, attack, evidence.complete(name, attacks=(attack,))[0])["counts"]
-    images = evidence.profile.attacks[attack].images
-    return {"seconds_per_100": 100 * counts["seconds"] / images, "forwards": counts["forwards"] / images,
-            "backwards": counts["backwards"] / images}  # fmt: skip

@@ -5,8 +5,6 @@ over seeds and images; `seeds` says how many networks were trained of each. `cla
 networks, too few seeds.
 """
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass, replace
 
@@ -114,10 +112,6 @@ def judged(found: statistics.Comparison, printed: float = np.nan, bound: float =
                    effect / printed, low / printed, high / printed, bool(weaker))  # fmt: skip
 
 
-def area_or_points(measure: str) -> str:
-    return AREA if measure.startswith("radius") else "points"
-
-
 def table1_pair(evidence: Evidence, better: str, worse: str, where: str, protocol: str, printed: float = np.nan) -> Verdict:
     """One pair of Table 1 or of the text, under a measure that only `published` has (where), or under the protocol's; printed: the
     paper's difference, in points."""
@@ -146,7 +140,8 @@ def several(pairs: list[dict]) -> Verdict:
     least = min(deciding, key=lambda pair: pair["difference"])
     words = [f"{p['better']} over {p['worse']}: {p['reason'] or p['verdict']}" for p in pairs]
     reason = pairs[0]["reason"] if len(pairs) == 1 else "; ".join(words)
-    return Verdict(verdict, least["difference"], least["low"], least["high"], area_or_points(least["measure"]), least["n"],
+    unit = AREA if least["measure"].startswith("radius") else "points"
+    return Verdict(verdict, least["difference"], least["low"], least["high"], unit, least["n"],
                    min(pair["seeds"] for pair in deciding), reason, least["smallest"])  # fmt: skip
 
 

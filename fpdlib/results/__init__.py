@@ -6,5 +6,3 @@ May import: paper and everything below.
 from fpdlib.results.evidence import Evidence, load, load_network
 from fpdlib.results.plan import plan
 from fpdlib.results.worker import compute
-
-__all__ = ["Evidence", "compute", "load", "load_network", "plan"]

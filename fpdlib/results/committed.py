@@ -12,8 +12,6 @@ Checkpoints are no evidence: a network is trained again when something that is n
 beside (`results/<profile>/checkpoints/<key>.safetensors`, checked against the SHA-256 that `results.parquet` has).
 """
 
-from __future__ import annotations
-
 import functools
 import json
 import shutil
@@ -26,39 +24,14 @@ from fpdlib.errors import FPDError
 from fpdlib.files import replace_file, sha256, writing
 
 SUMS = "SHA256SUMS"
-CARD = """# Evidence of the profile {profile}
-
-{count} results: {networks} trained networks (their specification, recipe, training log and accuracy on the test images), {outcomes} outcomes
-of attacks, {studies} studies of a network. Made by `python -m fpdlib export --profile {profile}`; read by every command, notebook and
-test of the kit, and by anything that reads Parquet:
-
-```python
-import pandas as pd
-
-results = pd.read_parquet("results.parquet")  # key, setting, network, seed, what, meta
-logs = pd.read_parquet("logs.parquet")        # a row an epoch, or part of one; join by key
-```
-
-`outcomes-<setting>.parquet`, if there is one, has a row an attacked image and epsilon.
-
-An outcome has, per image: `index` in the test set, `label`, `eps` (pixel units), `clean_prediction` and `adversarial_prediction` of the
-deployed network (-1: not a number), `linf` and `l2` of the perturbation, `loss`, `gradient_is_zero`, `float64_prediction` (-1: not
-finite; -2: not asked) and `broken`. Provenance (code, libraries, hardware, threads, and when it was finished; of results by code
-from before commit 548b44c when it was begun), the SHA-256 of the attacked weights and the
-attack with all its parameters are in `meta`, the images' too unless the result is older than their record; where `weights_inferred` is
-true, the outcome did not record the weights, and the SHA-256 is that of the network beside it in the same store. {others} outcomes and
-studies are of another training of the same network than the one in `results.parquet`: on another kind of processor it has other bits.
-
-Images: MNIST (CC BY-SA 3.0), Caltech-101 (CC BY 4.0); these files hold predictions, pictures of a few images, and no other pixels.
-"""
+CARD = Path(__file__).with_name("card.md")  # of the evidence, with fields to be filled
 
 
 class Committed:
     """What a folder of evidence holds, by key; empty if there is no such folder. FPDError for a file that is damaged or missing."""
 
     def __init__(self, folder: Path):
-        self.folder = folder
-        self._frames: dict[str, dict] = {}
+        self.folder, self._parts = folder, functools.cache(self._grouped)
 
     @functools.cached_property
     def _sums(self) -> dict[str, str]:
@@ -88,21 +61,19 @@ class Committed:
         path = self.folder.parent / "checkpoints" / f"{key}.safetensors"
         return path if self.has(key) and path.exists() else None
 
-    def _part(self, name: str, key: str) -> pd.DataFrame:
-        if name not in self._frames:
-            groups = self._read(name).groupby("key", sort=False)
-            self._frames[name] = {key: part.drop(columns="key").reset_index(drop=True) for key, part in groups}
-        return self._frames[name][key].copy()
+    def _grouped(self, name: str) -> dict[str, pd.DataFrame]:
+        groups = self._read(name).groupby("key", sort=False)
+        return {key: part.drop(columns="key").reset_index(drop=True) for key, part in groups}
 
     def outcome(self, key: str) -> pd.DataFrame:
-        return self._part(f"outcomes-{self.results[key]['setting']}.parquet", key)
+        return self._parts(f"outcomes-{self.results[key]['setting']}.parquet")[key].copy()
 
     def log(self, key: str) -> pd.DataFrame:
-        return self._part("logs.parquet", key)
+        return self._parts("logs.parquet")[key].copy()
 
     def files(self, key: str) -> dict[str, BytesIO]:
         """The files of a study."""
-        part = self._part("studies.parquet", key)
+        part = self._parts("studies.parquet")[key]
         return {name: BytesIO(content) for name, content in zip(part["file"], part["content"], strict=True)}
 
 
@@ -133,9 +104,17 @@ def export(rows: pd.DataFrame, store, folder: Path) -> Path:
     tables |= {f"outcomes-{setting}.parquet": stacked(frames) for setting, frames in outcomes.items()}
     tables["studies.parquet"] = pd.DataFrame(files, columns=["key", "file", "content"])
     counts = tables["results.parquet"]["kind"].value_counts()
-    card = CARD.format(profile=folder.parent.name, count=len(results), others=len(of_others(results)),
+    card = CARD.read_text().format(profile=folder.parent.name, count=len(results), others=len(of_others(results)),
                        **{kind: counts.get(kind, 0) for kind in ("networks", "outcomes", "studies")})  # fmt: skip
-    write(folder, tables, card)
+    with writing(folder):
+        for name, table in tables.items():
+            replace_file(folder / name, lambda path, table=table: table.to_parquet(path, index=False, compression="zstd"))
+        replace_file(folder / "README.md", lambda path: path.write_text(card))
+        for path in folder.glob("*.parquet"):
+            if path.name not in tables:
+                path.unlink()
+        names = sorted([*tables, "README.md"])
+        replace_file(folder / SUMS, lambda path: path.write_text("".join(f"{sha256(folder / n)}  {n}\n" for n in names)))
     return folder
 
 
@@ -154,26 +133,12 @@ def keep_checkpoints(rows: pd.DataFrame, store, folder: Path) -> list[Path]:
             target = folder / f"{result.key}.safetensors"
             same = store.here(result) and store.near(result)["sha256"][result.file] == store.entry(result)["sha256"][result.file]
             if same and store.file(result) != target:
-                folder.mkdir(parents=True, exist_ok=True)
                 replace_file(target, lambda path, result=result: shutil.copyfile(store.file(result), path))
             if same or target.exists():
                 kept.append(target)
         for path in set(folder.glob("*.safetensors")) - set(kept):
             path.unlink()
     return kept
-
-
-def write(folder: Path, tables: dict[str, pd.DataFrame], card: str) -> None:
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, table in tables.items():
-            replace_file(folder / name, lambda path, table=table: table.to_parquet(path, index=False, compression="zstd"))
-        replace_file(folder / "README.md", lambda path: path.write_text(card))
-        for path in folder.glob("*.parquet"):
-            if path.name not in tables:
-                path.unlink()
-        names = sorted([*tables, "README.md"])
-        replace_file(folder / SUMS, lambda path: path.write_text("".join(f"{sha256(folder / n)}  {n}\n" for n in names)))
 
 
 def stacked(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:

@@ -3,8 +3,6 @@
 `load(plan)` gives it: `outcomes` is one tidy frame, a row an attacked image; `at(setting)` has the same by network, attack and seed.
 """
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np
@@ -37,6 +35,7 @@ class Evidence:
         self._results = {(line.network, line.column if line.kind == "studies" else line.attack, line.seed): line.result
                          for line in mine.itertuples()}  # fmt: skip
         self._siblings = {self.setting: self}
+        self.remember = functools.cache(lambda function, *arguments: function(self, *arguments))
         self.outcome, self._seeds = functools.cache(self._outcome), functools.cache(self._is_complete)
 
     @property
@@ -46,7 +45,7 @@ class Evidence:
             raise NotComputed(f"the plan has nothing of {self.setting}; it has: {', '.join(self.experiments)}.")
         return self.experiments[self.setting]
 
-    def at(self, setting: str) -> Evidence:
+    def at(self, setting: str) -> "Evidence":
         """The same plan's results of another of the paper's experiments."""
         if setting not in self._siblings:
             other = Evidence(self.plan, self.store, setting, self.paper)
@@ -54,7 +53,7 @@ class Evidence:
             self._siblings[setting] = other
         return self._siblings[setting]
 
-    def whole(self, *settings: str) -> Evidence:
+    def whole(self, *settings: str) -> "Evidence":
         """All that the paper plans of these settings at this scale, whatever part of it this evidence was asked for."""
         mine = next(iter(self.experiments.values()), None)
         scale = self.paper.profiles.get(mine.name) if mine else None
@@ -100,8 +99,6 @@ class Evidence:
         """The networks of which no seed is complete."""
         return [name for name in self.names if not self.seeds(name)]
 
-    # ------------------------------------------------------------------------------------------ reading
-
     def _outcome(self, name: str, attack: str, seed: int) -> pd.DataFrame:
         """Per-example outcome of a network under one attack (see `evaluation.outcomes`); do not change it."""
         return self.store.outcome(self.result(name, attack, seed))
@@ -133,7 +130,7 @@ class Evidence:
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["setting", *evaluation.COLUMNS])
 
 
-def load(rows: pd.DataFrame, store: str = "", paper: Paper = FPD) -> Evidence:
+def load(rows: pd.DataFrame, store: str = "", paper: Paper = FPD) -> "Evidence":
     """What is there of a paper's plan, in a store ('' for the default) or as committed evidence."""
     return Evidence(rows, store_of(rows, store), paper=paper)
 

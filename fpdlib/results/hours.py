@@ -1,7 +1,5 @@
 """How long a plan takes on one processor: as these very results took, as alike ones did, or by what they compute."""
 
-from __future__ import annotations
-
 import functools
 import json
 from pathlib import Path

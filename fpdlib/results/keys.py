@@ -1,7 +1,5 @@
 """A result's name: the hash of everything that defines its meaning."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

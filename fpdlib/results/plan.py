@@ -4,8 +4,6 @@
 is measured; `kind` and `key` are the result's; `experiment` (the setting at its scale) and `result` are the values themselves.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections.abc import Iterable
@@ -33,7 +31,7 @@ def plan(*what: str, profile: str | Profile = "smoke", seeds: Iterable[int] | No
     for seed in seeds or ():
         if type(seed) is not int or seed < 0:
             raise FPDError(f"seed is {seed!r}; accepted: integers from 0.")
-    whole = Maker(paper, scale).rows(None if seeds == scale.seeds else seeds)
+    whole = everything(paper, scale, None if seeds == scale.seeds else seeds)
     if not what:
         return whole
     known = (*paper.tables, *paper.settings, "studies", "claims", *paper.claims()["id"])
@@ -46,63 +44,54 @@ def plan(*what: str, profile: str | Profile = "smoke", seeds: Iterable[int] | No
     return whole[chosen].reset_index(drop=True)
 
 
-class Maker:
-    """Makes the results of a profile, each once."""
+def everything(paper: Paper, profile: Profile, asked: tuple[int, ...] | None) -> pd.DataFrame:
+    """The rows of all that a paper plans at a scale, each result made once. asked: seeds of every network and attack; None: as many as
+    each needs."""
+    here_of = functools.cache(lambda setting: paper.setting(profile, setting))
 
-    def __init__(self, paper: Paper, profile: Profile):
-        self.paper, self.profile = paper, profile
-        self.setting = functools.cache(lambda name: paper.setting(profile, name))
-        self.network, self.outcome = functools.cache(self._network), functools.cache(self._outcome)
-
-    def _network(self, setting: str, name: str, seed: int) -> Network:
-        here, variant = self.setting(setting), self.paper.variants[choose("network", name, self.paper.variants)]
+    @functools.cache
+    def network(setting: str, name: str, seed: int) -> Network:
+        here, variant = here_of(setting), paper.variants[choose("network", name, paper.variants)]
         recipe = variant.recipe(here)
-        begin = self.network(setting, recipe.begin, seed) if recipe.begin else None
+        begin = network(setting, recipe.begin, seed) if recipe.begin else None
         return Network(name, variant.spec(here), recipe, here.dataset, seed, begin)
 
-    def _outcome(self, setting: str, name: str, attack: str, seed: int) -> Outcome:
-        spec = self.setting(setting).attacks[attack]
+    @functools.cache
+    def outcome(setting: str, name: str, attack: str, seed: int) -> Outcome:
+        spec = here_of(setting).attacks[attack]
         source = named_network(spec)
-        crafted = Crafted(self.network(*source, seed), spec) if source else None
-        return Outcome(self.network(setting, name, seed), spec, crafted)
+        return Outcome(network(setting, name, seed), spec, Crafted(network(*source, seed), spec) if source else None)
 
-    def rows(self, asked: tuple[int, ...] | None) -> pd.DataFrame:
-        """asked: seeds of every network and attack; None: as many as each needs."""
-        tables = {setting: table for table, settings in self.paper.tables.items() for setting in settings}
-        lines, of = [], {}
-        for seed in self.profile.seeds if asked is None else asked:
-            for setting in self.paper.settings:
-                here = self.setting(setting)
-                of_each = {name: self.paper.seeds(here, name) for name in self.paper.networks(setting)}
-                names = [name for name, seeds in of_each.items() if (seed in seeds if asked is None else seeds)]
-                for name in names:
-                    numbers = [("clean", "", "", self.network(setting, name, seed))]
-                    first = (asked or self.profile.seeds)[0]
-                    for attack, spec in here.attacks.items():
-                        if attack in here.once and seed != first:
-                            continue
-                        numbers.append((attack.rpartition("/")[2], spec.protocol, attack, self.outcome(setting, name, attack, seed)))
-                    for number in numbers:
-                        of.setdefault((setting, name), []).append((*number, seed))
-                        lines += [(tables[setting], row, setting, name, *number, seed) for row in self.paper.rows(setting, name)]
-                for spec, name, others in self.paper.studies(here):
-                    if name not in names or (asked is None and seed != self.profile.seeds[0]):  # a study describes one network
-                        continue
-                    study = Study(self.network(setting, name, seed), spec,
-                                  tuple(self.network(setting, other, seed) for other in others))  # fmt: skip
+    tables = {setting: table for table, settings in paper.tables.items() for setting in settings}
+    lines, of, first = [], {}, (asked or profile.seeds)[0]
+    for seed in profile.seeds if asked is None else asked:
+        for setting in paper.settings:
+            here = here_of(setting)
+            of_each = {name: paper.seeds(here, name) for name in paper.networks(setting)}
+            names = [name for name, seeds in of_each.items() if (seed in seeds if asked is None else seeds)]
+            for name in names:
+                numbers = [("clean", "", "", network(setting, name, seed))]
+                numbers += [(attack.rpartition("/")[2], spec.protocol, attack, outcome(setting, name, attack, seed))
+                            for attack, spec in here.attacks.items() if attack not in here.once or seed == first]  # fmt: skip
+                for number in numbers:
+                    of.setdefault((setting, name), []).append((*number, seed))
+                    lines += [(tables[setting], row, setting, name, *number, seed) for row in paper.rows(setting, name)]
+            for spec, name, others in paper.studies(here):
+                if name in names and (asked is not None or seed == profile.seeds[0]):  # a study describes one network
+                    study = Study(network(setting, name, seed), spec, tuple(network(setting, other, seed) for other in others))
                     of.setdefault((setting, name), []).append((spec.what, "", "", study, seed))
                     lines.append(("studies", name, setting, name, spec.what, "", "", study, seed))
-        for _, claim in self.paper.claims().iterrows():
-            settings, names, study = self.paper.read(claim)
-            for setting, name in itertools.product(settings, names):
-                for column, *rest in of.get((setting, name), ()):
-                    if column == study if study else not isinstance(rest[2], Study):
-                        lines.append(("claims", claim["id"], setting, name, column, *rest))
-        frame = pd.DataFrame(lines, columns=["table", "row", "setting", "network", "column", "protocol", "attack", "result", "seed"])
-        frame["kind"] = [result.kind for result in frame["result"]]
-        frame["key"] = [result.key for result in frame["result"]]
-        frame["experiment"] = [self.setting(setting) for setting in frame["setting"]]
-        return frame[COLUMNS]
+    for _, claim in paper.claims().iterrows():
+        settings, names, study = paper.read(claim)
+        for setting, name in itertools.product(settings, names):
+            for column, *rest in of.get((setting, name), ()):
+                if column == study if study else not isinstance(rest[2], Study):
+                    lines.append(("claims", claim["id"], setting, name, column, *rest))
+    frame = pd.DataFrame(lines, columns=["table", "row", "setting", "network", "column", "protocol", "attack", "result", "seed"])
+    frame["kind"] = [result.kind for result in frame["result"]]
+    frame["key"] = [result.key for result in frame["result"]]
+    frame["experiment"] = [here_of(setting) for setting in frame["setting"]]
+    return frame[COLUMNS]
 
 
 def results(rows: pd.DataFrame) -> dict[str, Result]:

@@ -1,7 +1,5 @@
 """Where a result comes from: code, libraries, hardware, threads, time."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import importlib.metadata
@@ -33,15 +31,12 @@ def code_version() -> str:
 
 def provenance(device: torch.device) -> dict:
     """Code, libraries, hardware, threads; call it before a long run, since the source may change meanwhile."""
-    processor = platform.processor() or platform.machine()
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as file:
-            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-        processor = names[0] if names else processor
+    with open("/proc/cpuinfo") as file:
+        names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
     return {
         "code": code_version(),
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
         "python": platform.python_version(),
-        "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else processor,
+        "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else (names or [platform.machine()])[0],
         "threads": torch.get_num_threads(),
     }

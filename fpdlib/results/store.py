@@ -34,7 +34,8 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from fpdlib.errors import Busy, FPDError, NotComputed
-from fpdlib.evaluation import read_outcome, studies
+from fpdlib.evaluation import studies
+from fpdlib.evaluation.outcomes import read_outcome
 from fpdlib.files import project_folder, replace_file, sha256, writing
 from fpdlib.results.committed import Committed
 from fpdlib.results.keys import plain
@@ -150,8 +151,6 @@ class Store:
             raise FPDError(f"{path} is damaged: its SHA-256 is {found[:12]}, its entry says {str(expected)[:12]}. {mend}")
         return path
 
-    # ------------------------------------------------------------------------------------------ reading
-
     def outcome(self, result: Outcome) -> pd.DataFrame:
         """A row an attacked image and epsilon (see `evaluation.outcomes`)."""
         if self.committed.has(result.key):
@@ -191,8 +190,6 @@ class Store:
                     f"the images of {result.network.network.dataset} are others (SHA-256 {images[:12]}) than those of {need.key} "
                     f"({before[:12]}). Restore the data folder, or use another store (FPD_STORE or --store)."
                 )
-
-    # ------------------------------------------------------------------------------------------ writing
 
     def add(self, result: Result, inputs, provenance: dict) -> None:
         """Compute a result and add it: its files are written beside, then the folder appears in one rename.

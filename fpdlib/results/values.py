@@ -3,8 +3,6 @@
 A result knows its key, which results it needs, and how it is computed into a folder from them (`Inputs`). Nothing else makes keys.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,7 +32,7 @@ class Network:
     recipe: Recipe
     dataset: str
     seed: int
-    begin: Network | None = None
+    begin: "Network | None" = None
 
     kind: ClassVar[str] = "networks"
     what: ClassVar[str] = "training"
@@ -50,11 +48,11 @@ class Network:
         return key_of(f"{self.name}-s{self.seed}", self.identity)
 
     @property
-    def network(self) -> Network:
+    def network(self) -> "Network":
         return self
 
     @property
-    def needs(self) -> tuple[Network, ...]:
+    def needs(self) -> "tuple[Network, ...]":
         return (self.begin,) if self.begin else ()
 
     def compute(self, folder: Path, inputs: Inputs) -> dict:

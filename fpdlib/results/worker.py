@@ -3,8 +3,6 @@
 Nothing ever waits for a lock. A result that fails leaves its traceback under `failed/` in the store and stops only what needs it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import multiprocessing
@@ -139,9 +137,8 @@ def gpu(store: Store, device: torch.device) -> Iterator[torch.device]:
     yield torch.device("cuda")  # more workers than places
 
 
-def helper(
-    folder: Path, committed: Path, known: dict[str, Result], asked: set[str], device: str, seconds: float | None, threads: int, parent: int
-) -> None:
+def helper(folder: Path, committed: Path, known: dict[str, Result], asked: set[str], device: str, seconds: float | None,
+           threads: int, parent: int) -> None:  # fmt: skip
     """One more worker in a process of its own, which ends when its parent does, however that ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
@@ -198,7 +195,6 @@ def compute(rows: pd.DataFrame, device: str = "auto", store: str = "", budget: f
         stop.set()
         for process in helpers:
             process.terminate()
-        for process in helpers:
             process.join()
     if not quiet:
         reporter.join()

@@ -6,5 +6,3 @@ May import: network, data, the ground.
 from fpdlib.training.algorithm1 import step
 from fpdlib.training.recipe import Recipe, paper_recipe, passes, released_recipe, training_macs
 from fpdlib.training.run import best_epoch, measure, train
-
-__all__ = ["Recipe", "best_epoch", "measure", "paper_recipe", "passes", "released_recipe", "step", "train", "training_macs"]

@@ -5,15 +5,14 @@ cross-entropy plus, with a restoration module, the distance of the restored imag
 the adversarial image to the *clean* one (its SVHN script restores the adversarial image).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fpdlib.errors import FPDError, choose
+from fpdlib.errors import FPDError, check
 from fpdlib.network.answers import attacked
 from fpdlib.network.fpd import FPD
 
@@ -38,17 +37,16 @@ class Adversary:
     steps: int = 100
     step_size: float = 0.01
     random_start: bool = True
-    labels: str = "true"
+    labels: Literal["true", "predicted"] = "true"
     delay: int = 0
     warmup: float = 0.0
     clean_weight: float = 0.5
     clip_start: bool = True
     grey: bool = False
-    select: str = "self"
+    select: Literal["self", "pgd"] = "self"
 
     def __post_init__(self):
-        choose("labels", self.labels, ("true", "predicted"))
-        choose("select", self.select, ("self", "pgd"))
+        check(self)
         if not 0 < self.eps <= 1 or not self.step_size > 0 or self.steps < 1:
             raise FPDError(
                 f"adversary {self.name!r}: eps {self.eps!r}, step_size {self.step_size!r}, steps {self.steps!r}; accepted: "

@@ -1,7 +1,5 @@
 """Algorithm 1: gated two-phase training with epsilon-neighbourhood noise (Sec. 3.4, Fig. 4); `step` is its loop body."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Algorithm 1's step as CUDA graphs: on a GPU, a deep network at 64 pixels waits for its launches, not for arithmetic."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 

@@ -1,13 +1,11 @@
 """How a network is trained, as plain values: Algorithm 1 as printed, and what the released code has where the text is silent."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 
-from fpdlib.errors import FPDError, choose
+from fpdlib.errors import FPDError, check, choose
 from fpdlib.training.adversarial import Adversary
 
 OPTIMIZERS = {"adamax": torch.optim.Adamax, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
@@ -36,26 +34,26 @@ class Recipe:
     """
 
     name: str = "paper"
-    phases: int = 2
-    gate: str = "step"
+    phases: Literal[1, 2] = 2
+    gate: Literal["step", "latch", "none"] = "step"
     threshold: float = 3.0
     alpha1: float = 1.0
     alpha2: float = 1.0
     alpha2_second: float = 1.0
     noise: float = 0.01
-    optimizer: str = "adamax"
+    optimizer: Literal["adamax", "adam", "sgd"] = "adamax"
     lr: float = 1e-3
     weight_decay: float = 1e-5
     clip: float = 10.0
     batch_size: int = 300
     epochs: int = 100
-    schedule: str = "plateau"
+    schedule: Literal["plateau", "one-cycle", "cyclic", "constant"] = "plateau"
     plateau: int = 10
     patience: int = 20
     images: int | None = None
-    selection: str = "held-out"
+    selection: Literal["held-out", "test"] = "held-out"
     augment: bool = False
-    precision: str = "float32"
+    precision: Literal["float32", "bfloat16"] = "float32"
     adversary: Adversary | None = None
     begin: str = ""
     threshold_share: float | None = field(default=None, metadata={"before": None})
@@ -64,32 +62,14 @@ class Recipe:
     version: ClassVar[int] = 1  # of what a step and the choice of the epoch compute (see `keys`)
 
     def __post_init__(self):
-        choose("phases", self.phases, (1, 2))
-        choose("gate", self.gate, ("step", "latch", "none"))
-        choose("optimizer", self.optimizer, OPTIMIZERS)
-        choose("schedule", self.schedule, ("plateau", "one-cycle", "cyclic", "constant"))
-        choose("selection", self.selection, ("held-out", "test"))
-        choose("precision", self.precision, ("float32", "bfloat16"))
+        check(self)
         for name in ("lr", "batch_size", "epochs", "clip", "patience", "parts", "measured"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise FPDError(f"recipe {self.name!r}: {name} is {getattr(self, name)!r}; accepted: a number above 0.")
 
 
-# Algorithm 1 as printed. Everything below it that the text does not give is the released value for that dataset.
-PAPER_SILENT = {
-    "threshold": "T = 3 (MNIST, SVHN) or 1 (Caltech) on a mean squared error that starts at 30-70 (ResNet-101, 64 pixels)",
-    "alpha1, alpha2": "1 and 1; Caltech's second phase 0.1",
-    "noise": "0.01 (MNIST, SVHN) or 0.03 (Caltech)",
-    "optimizer, lr, weight_decay": "Adamax 1e-3, 1e-5 (MNIST); Adam 1e-4, none (SVHN, Caltech)",
-    "clip": "10 (MNIST) or 5",
-    "batch_size": "300 (MNIST, SVHN), 24 (Caltech)",
-    "epochs, plateau, patience": "100; x0.1 after 10 (15) epochs; stop after 20",
-    "phase 2 input": "detached: the released code back-propagates through an overwritten graph",
-}
-
-
 def paper_recipe(dataset: str = "mnist", **changes) -> Recipe:
-    """Algorithm 1; values on which the text is silent (`PAPER_SILENT`) are the release's for this dataset."""
+    """Algorithm 1; values on which the text is silent are the release's for this dataset (REPRODUCE.md lists them)."""
     family = dataset.split("-")[0]  # its samples, stand-ins and other splits are trained alike
     values = {
         "mnist": {},

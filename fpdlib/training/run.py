@@ -4,10 +4,9 @@ Every random draw is a function of (seed, epoch, step), and the state is saved o
 continued ends with the same bits (on the CPU, with the same number of threads) as one that was not.
 """
 
-from __future__ import annotations
-
 import functools
 import gc
+import json
 import math
 import os
 import time
@@ -17,18 +16,19 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
-from tqdm import tqdm
 
 from fpdlib.data.images import Images, Splits, augment, first
 from fpdlib.errors import BudgetExhausted, FPDError
+from fpdlib.files import replace_file
 from fpdlib.network.fpd import FPD
 from fpdlib.runtime import Budget, between_steps, generator
 from fpdlib.training.adversarial import Adversary, craft
 from fpdlib.training.algorithm1 import harden, step, strength
 from fpdlib.training.graphs import Captured
 from fpdlib.training.recipe import OPTIMIZERS, Recipe
-from fpdlib.training.resume import load_state, save_state, set_lr
 
 SAVE_EVERY, SAVE_SHARE = 20.0, 0.03  # seconds between saved states, what a killed run can lose; at most this share of the time
 SUMS = (
@@ -71,11 +71,6 @@ class Run:
         self.next_save = self.started + SAVE_EVERY
 
     @property
-    def done(self) -> int:
-        """Steps so far."""
-        return self.now["epoch"] * self.steps + self.now["step"]
-
-    @property
     def going_on(self) -> bool:
         stale = self.now["epoch"] - 1 - self.now["best_epoch"]
         return self.now["epoch"] < self.lines and stale < self.recipe.patience * self.recipe.parts
@@ -98,7 +93,8 @@ class Run:
 
     def step(self, order: Tensor) -> None:
         """One step of the part whose images come in this order."""
-        recipe, now, progress = self.recipe, self.now, self.done / (self.lines * self.steps)
+        recipe, now = self.recipe, self.now
+        progress = (now["epoch"] * self.steps + now["step"]) / (self.lines * self.steps)
         if recipe.schedule in CYCLES:
             set_lr(self.optimizer, recipe.lr * CYCLES[recipe.schedule](progress))
         draws = generator(self.device, self.seed, now["epoch"], now["step"])
@@ -146,6 +142,50 @@ class Run:
         return {name: row[name] for name in LOG}
 
 
+def set_lr(optimizer, lr: float) -> None:
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):  # graphs read it where it lies
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
+
+
+def save_state(path: Path, model, optimizer, plateau, run: dict, sums: Tensor, best: dict) -> None:
+    """Everything a run continues from, in one safetensors file (numbers that are not tensors in its header)."""
+    tensors = {f"model/{k}": v for k, v in model.state_dict().items()}
+    tensors |= {f"best/{k}": v for k, v in best.items()}
+    tensors |= {f"optimizer/{i}/{k}": v for i, s in optimizer.state_dict()["state"].items() for k, v in s.items()}
+    tensors["sums"] = sums
+    tensors = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
+    header = {
+        "run": json.dumps(run),
+        "plateau": json.dumps({k: v for k, v in plateau.state_dict().items() if isinstance(v, (int, float, list))}, default=float),
+        "lr": json.dumps(float(optimizer.param_groups[0]["lr"])),
+    }
+    replace_file(path, lambda temporary: save_file(tensors, temporary, header))
+
+
+def load_state(path: Path, model, optimizer, plateau, device) -> tuple[dict, Tensor, dict]:
+    try:
+        with safe_open(path, "pt", device=str(device)) as file:
+            header = file.metadata()
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model/")})
+        state = optimizer.state_dict()
+        for key in tensors:
+            if key.startswith("optimizer/"):
+                _, index, name = key.split("/", 2)
+                where = "cpu" if name == "step" and not state["param_groups"][0].get("capturable") else device
+                state["state"].setdefault(int(index), {})[name] = tensors[key].to(where)
+        optimizer.load_state_dict(state)
+        set_lr(optimizer, json.loads(header["lr"]))
+        plateau.load_state_dict(json.loads(header["plateau"]))
+        best = {k[5:]: v for k, v in tensors.items() if k.startswith("best/")}
+        return json.loads(header["run"]), tensors["sums"], best
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise FPDError(f"{path} is damaged ({error}). Delete it to start this network again.") from error
+
+
 def prepare(model: FPD, recipe: Recipe, device: torch.device) -> tuple[torch.optim.Optimizer, Callable]:
     """The optimizer, and Algorithm 1's step on (x, y, noise, latched) with it: as CUDA graphs where they are possible and not
     forbidden (FPD_GRAPHS=0)."""
@@ -158,9 +198,8 @@ def prepare(model: FPD, recipe: Recipe, device: torch.device) -> tuple[torch.opt
     return optimizer, functools.partial(step, model, optimizer, recipe)
 
 
-def train(
-    model: FPD, recipe: Recipe, splits: Splits, seed: int, state: Path | None = None, budget: Budget | None = None, label: str = ""
-) -> list[dict]:
+def train(model: FPD, recipe: Recipe, splits: Splits, seed: int, state: Path | None = None,
+          budget: Budget | None = None) -> list[dict]:  # fmt: skip
     """Train `model` in place and leave the best epoch's weights in it; returns the log, one row (`LOG`) an epoch or part of one,
     numbered from 0 in its column `epoch`.
 
@@ -168,13 +207,11 @@ def train(
     Raises FPDError on a non-finite loss or an unusable state file, BudgetExhausted or KeyboardInterrupt after saving.
     """
     budget, run = budget or Budget(), Run(model, recipe, splits, seed, state)
-    bar = tqdm(total=run.lines * run.steps, initial=run.done, desc=f"train {label}", mininterval=2, leave=False, disable=not label)
-    with between_steps() as stop, torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []), bar:
+    with between_steps() as stop, torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []):
         while run.going_on:
             order = run.order()
             while run.now["step"] < run.steps:
                 run.step(order)
-                bar.update()
                 expired = budget.expired()  # after a step, so that the shortest budget still makes progress
                 if stop.is_set() or expired or time.monotonic() > run.next_save:
                     run.save()
@@ -182,7 +219,7 @@ def train(
                         raise KeyboardInterrupt
                     if expired:
                         raise BudgetExhausted
-            bar.set_postfix(accuracy=f"{run.end_epoch()['held_out_accuracy']:.3f}", refresh=False)
+            run.end_epoch()
         if stop.is_set():  # asked for while the last epoch was measured
             run.save()
             raise KeyboardInterrupt
@@ -248,14 +285,9 @@ def best_epoch(log: list[dict]) -> int:
     return max(log, key=score)["epoch"]
 
 
-def one_cycle(progress: float) -> float:
-    """Factor on the learning rate: linear warm-up over the first tenth, then a cosine down to zero."""
-    return progress / 0.1 + 0.01 if progress < 0.1 else 0.5 * (1 + math.cos(math.pi * (progress - 0.1) / 0.9))
-
-
-def cyclic(progress: float) -> float:
-    """Factor on the learning rate: linear up over the first 40 %, linear down to zero (Wong et al. 2020)."""
-    return progress / 0.4 + 0.001 if progress < 0.4 else (1 - progress) / 0.6
-
-
-CYCLES = {"one-cycle": one_cycle, "cyclic": cyclic}
+# Factors on the learning rate: linear warm-up over the first tenth, then a cosine down to zero; linear up over the first 40 %, linear
+# down to zero (Wong et al. 2020).
+CYCLES = {
+    "one-cycle": lambda p: p / 0.1 + 0.01 if p < 0.1 else 0.5 * (1 + math.cos(math.pi * (p - 0.1) / 0.9)),
+    "cyclic": lambda p: p / 0.4 + 0.001 if p < 0.4 else (1 - p) / 0.6,
+}
