@@ -5,8 +5,10 @@ import pandas as pd
 import pytest
 from fake import Fake, spec
 
+import fpdlib
+from fpdlib import report
 from fpdlib.errors import NotComputed
-from fpdlib.paper import FPD
+from fpdlib.paper import FPD, experiments
 from fpdlib.report import measures
 
 SUITE = {"white-box": spec(), "current": spec(), "sound": spec(), "radius": spec(eps=1.0)}
@@ -213,3 +215,9 @@ def test_table_1s_average_is_that_of_white_box_and_transfer():
     hits = both(0.5, 0.5)
     hits["a"]["transfer-oracle"] = 0.9
     assert measures.scores(Fake(hits), "a", "average", 0).mean() == pytest.approx(0.7)
+
+
+def test_an_exploration_whose_networks_are_not_there_says_so_and_a_notebook_goes_on():
+    evidence = fpdlib.load(fpdlib.plan("table1", profile="laptop", seeds=[0]).query("network == 'F'"))
+    told = report.finding(evidence, experiments.PLACEMENT)
+    assert "inner layers in the shallow blocks" in told and "*Not computed:*" in told and "work --plan table1" in told

@@ -70,7 +70,7 @@ class Splits:
         return digest.hexdigest()
 
 
-def first(images: Images, count: int | None) -> "Images":
+def first(images: Images, count: int | None) -> Images:
     """The first so many images, or all if there are fewer; None: all."""
     return images if count is None else images.subset(torch.arange(min(count, len(images)), device=images.labels.device))
 
@@ -124,7 +124,7 @@ def load(name: str, image_size: int, device="cpu", root: str | Path | None = Non
     return Splits(name, train.subset(kept).to(device), train.subset(held).to(device), test.to(device))
 
 
-def _images(native: Tensor, labels: Tensor, size: int) -> "Images":
+def _images(native: Tensor, labels: Tensor, size: int) -> Images:
     from torchvision.transforms.v2 import functional as transforms  # slow to import, and not needed to read results
 
     native = native[:, None] if native.dim() == 3 else native

@@ -104,7 +104,7 @@ def svhn(base: Profile, backbone: str) -> Profile:
     small = base.name not in ("paper-short", "paper")
     network = (SMALL_BACKBONES if small else PAPER_BACKBONES)[backbone]
     attacks = suites.suite((*suites.LINF, *suites.UNBOUNDED), suites.EPS_SVHN, suites.L2_SVHN * network.image_size / suites.L2_SIZE,
-                    base.scale, suites.PGD_SVHN, natives=base.name != "smoke")  # fmt: skip
+                           base.scale, suites.PGD_SVHN, natives=base.name != "smoke")  # fmt: skip
     return elsewhere(base, "svhn-stand-in" if small else "svhn", network, attacks)
 
 

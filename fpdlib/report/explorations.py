@@ -34,10 +34,14 @@ def comparisons(evidence: Evidence, exploration: Exploration) -> pd.DataFrame:
 
 
 def finding(evidence: Evidence, section: str) -> str:
-    """What an exploration showed, in words made from its numbers (Markdown)."""
+    """What an exploration showed, in words made from its numbers (Markdown), or that it is not computed."""
     exploration = experiments.explored(section)
     lines = [f"**The paper's claim:** {exploration.claim}.", ""]
-    for (reading, better, worse), group in comparisons(evidence, exploration).groupby(["reading", "better", "worse"], sort=False):
+    try:
+        pairs = comparisons(evidence, exploration)
+    except NotComputed as absent:
+        return "\n".join([*lines, f"*Not computed:* {absent}"])
+    for (reading, better, worse), group in pairs.groupby(["reading", "better", "worse"], sort=False):
         by = group.set_index("measure")
         curve = by.loc["radius"]
         said = (

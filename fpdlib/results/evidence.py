@@ -130,7 +130,7 @@ class Evidence:
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["setting", *evaluation.COLUMNS])
 
 
-def load(rows: pd.DataFrame, store: str = "", paper: Paper = FPD) -> "Evidence":
+def load(rows: pd.DataFrame, store: str = "", paper: Paper = FPD) -> Evidence:
     """What is there of a paper's plan, in a store ('' for the default) or as committed evidence."""
     return Evidence(rows, store_of(rows, store), paper=paper)
 
