@@ -98,6 +98,15 @@ def verify(evidence: Evidence, only: tuple[str, ...] = ()) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """One line per claim: its verdict under each protocol with effect and interval; 'any' where it is tested in one way only."""
+    cells = table.assign(said=table.apply(spoken, axis=1)).pivot(index=["claim", "place", "id"], columns="protocol", values="said")
+    cells = cells.reindex(columns=[*PROTOCOLS, "any"]).loc[
+        list(dict.fromkeys(zip(table["claim"], table["place"], table["id"], strict=True)))
+    ]
+    return cells.fillna("").reset_index().drop(columns="id").rename_axis(columns=None)
+
+
 def spoken(line: pd.Series) -> str:
     """A verdict with its numbers and its reason, in a line."""
     text = f"**{line['verdict']}{', weaker than claimed' if line['weaker'] else ''}**"
