@@ -14,7 +14,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 # Compiled once: of the thousands of installed modules, what a worker and a notebook import.
-IMPORTED := import fpdlib.report.claims, fpdlib.report.notebook, art.attacks.evasion, art.estimators.classification, foolbox, \
+IMPORTED := import timm, fpdlib.report.claims, fpdlib.report.notebook, art.attacks.evasion, art.estimators.classification, foolbox, \
 	pyautoattack, ipykernel.kernelapp, papermill, snakemake.cli, matplotlib.pyplot
 
 # What came of attacking committed networks again, beside the notebooks; an error if it came out otherwise.
