@@ -24,8 +24,8 @@ def fraction(text: str) -> float:
     """'0.3' or '8/255'."""
     try:
         return float(Fraction(text))
-    except ZeroDivisionError:
-        raise argparse.ArgumentTypeError(f"{text!r} divides by zero") from None
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(f"{text!r}; accepted: a number such as 0.3 or 8/255") from None
 
 
 def seconds(text: str) -> float:
@@ -80,13 +80,14 @@ def parser() -> argparse.ArgumentParser:
         help="mnist-sample (bundled, the default), mnist, svhn, caltech101, a folder with one folder a class (labels count the "
         "sorted names), or an .npz file with images (N, C, H, W) and labels",
     )  # fmt: skip
-    own.add_argument("--images", type=int, default=100, help="how many test images (100)")
+    own.add_argument("--images", type=int, help="how many test images (100, or all if there are fewer), in a fixed shuffled order")
     own.add_argument("--few", type=int, default=100, help="on how many of them the dear attacks and the worst case rest (100)")
-    own.add_argument("--size", type=int, default=32, help="pixels to which data sets and folders are resized (32; .npz: as it is)")
-    own.add_argument("--channels", type=int, default=3, choices=(1, 3), help="of data sets and folders: 3, or 1, their mean")
+    own.add_argument("--size", type=int, help="pixels to which data sets and folders are resized (32; .npz: as it is)")
+    own.add_argument("--channels", type=int, choices=(1, 3), help="of data sets and folders: 3, or 1, their mean")
     own.add_argument("--norm", default="linf", help="linf (the default), l2")
     own.add_argument("--eps", type=fraction, help="in pixel units: 0.3 (the default of linf), 8/255")
-    own.add_argument("--attack", default="", help="an attack of your own, package.module:attack, as (model, x, y, eps) -> images")
+    own.add_argument("--attack", default="", help="an attack of your own, package.module:attack, as (model, x, y, eps) -> images; "
+                     "what leaves the ball is projected back")  # fmt: skip
     own.add_argument("--eot", type=int, default=1, help="runs of a random defence that are averaged")
     own.add_argument("--budget", type=seconds, help="stop after this time (behind 25 images under way) with an upper bound; "
                      "the same command continues")  # fmt: skip
@@ -220,7 +221,10 @@ def judge(arguments: argparse.Namespace) -> None:
         raise FPDError(
             f"{len(arguments.model)} models and {len(arguments.weights)} weights; accepted: one or two, none or one each (-: none)."
         )
-    images, labels = loading.test_images(arguments.data, arguments.images, arguments.size, arguments.channels)
+    if arguments.data.endswith(".npz") and (arguments.size or arguments.channels):
+        raise FPDError(f"--size and --channels are for data sets and folders; {arguments.data} is taken as it is.")
+    size, channels = 32 if arguments.size is None else arguments.size, arguments.channels or 3
+    images, labels, names = loading.read(arguments.data, arguments.images, size, channels)
     attack, found = loading.named(arguments.attack, "attack") if arguments.attack else None, []
     weights = [None if path == "-" else Path(path) for path in arguments.weights or ["-"] * len(arguments.model)]
     began = time.monotonic()
@@ -229,21 +233,23 @@ def judge(arguments: argparse.Namespace) -> None:
         for model in models[1:]:  # a mistake in the second shows before the first is judged
             subject_of(model, images_of(images, labels, next((p.device for p in model.parameters()), "cpu")).test, 1)
         for place, path, model in zip(arguments.model, weights, models, strict=True):
-            title = f"{place}{f' ({path})' if path else ''} on {arguments.images} images of {arguments.data}"
+            title = f"{place}{f' ({path})' if path else ''} on {len(images)} images of {arguments.data}"
             say = None if arguments.json else lambda words, place=place: print(f"{place}: {words}", flush=True)
             left = None if arguments.budget is None else max(arguments.budget - (time.monotonic() - began), 0.1)
             try:
                 found.append(judged(model, images, labels, arguments.norm, arguments.eps, attack=attack, eot=arguments.eot,
-                                    title=title, budget=left, few=arguments.few, store=arguments.store, say=say))  # fmt: skip
+                                    title=title, budget=left, few=arguments.few, names=names, store=arguments.store,
+                                    say=say))  # fmt: skip
             except BudgetExhausted:
                 break
-    compared = against(*found) if len(found) == 2 else ""
+    if len(found) == 2:
+        against(*found)
     if arguments.json:
         print(json.dumps([one.summary() for one in found], indent=1))
     else:
         print(*(f"\n{one.title}\n{one}\n{one.page}" for one in found), sep="\n")
-        if compared:
-            print(f"\nthe first against the second, in the worst case: {compared}")
+        if len(found) == 2:
+            print(f"\n{found[0].compared}")
     if len(found) < len(models) or not all(one.complete for one in found):
         raise BudgetExhausted
 

@@ -1,6 +1,7 @@
 """A second paper runs on the same plan, workers, evidence and verdict rules: the worked example, from nothing to verdicts."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,6 +18,20 @@ from fpdlib.report import claims
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "examples"))
 import kwta  # noqa: E402
+
+
+def test_a_network_of_ones_own_is_trained_and_judged(tmp_path):
+    """As its first lines say: the example, then the command, which finds the network and its weights."""
+    (tmp_path / "own.py").write_text((ROOT / "examples" / "own.py").read_text())
+    environment = os.environ | {"FPD_STORE": str(tmp_path / "store"), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    network = ["--model", "own:build", "--weights", "own.safetensors"]
+    images = ["--data", "mnist-sample", "--channels", "1", "--size", "28", "--images", "5"]
+    judged = ["-m", "fpdlib", "judge", *network, *images]
+    for command in (["own.py"], judged):
+        done = subprocess.run([sys.executable, *command], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+        clean, worst = (re.search(rf"^{name} +([\d.]+) %", done.stdout, re.M)[1] for name in ("clean", "worst case"))
+        assert float(clean) >= 80 > 60 > float(worst)
 
 
 def test_the_example_computes_its_claims_and_their_verdicts(tmp_path):

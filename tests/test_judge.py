@@ -17,7 +17,7 @@ import fpdlib
 from fpdlib import __main__, data
 from fpdlib.errors import BudgetExhausted, FPDError
 from fpdlib.judgement import against, judge, loading
-from fpdlib.judgement.judge import Judgement, doubts
+from fpdlib.judgement.judge import Judgement, doubts, write
 from fpdlib.judgement.subject import Squeezed, Subject, optimises
 
 QUICK = {"few": 30, "steps": 10, "queries": 100}
@@ -184,6 +184,72 @@ def test_another_model_of_the_same_weights_is_judged_anew(grey, tmp_path):
     assert still.stands("own").mean() == 1 > moved.stands("own").mean() and still.counts["gradients"] == moved.counts["gradients"]
 
 
+class Noisy(nn.Module):
+    """Noise on the answers, of a size that neither name nor weights say."""
+
+    def __init__(self, size, generator=None):
+        super().__init__()
+        self._size, self.inner, self.generator = size, Linear(), generator
+
+    def forward(self, x):
+        out = self.inner(x)
+        return out + self._size * torch.randn(out.shape, generator=self.generator)
+
+
+def test_a_random_model_is_told_from_another_by_its_attributes(grey, tmp_path):
+    """With torch's own generator by its answers too; with one of its own by the attributes alone."""
+    x, y = grey
+    for generator in (None, torch.Generator().manual_seed(0)):
+        quiet, loud = (judge(Noisy(size, generator).eval(), x, y, eot=4, store=tmp_path, **QUICK) for size in (0.1, 5.0))
+        assert quiet.page != loud.page and loud.clean.value < quiet.clean.value == 1
+        told = []
+        again = judge(Noisy(0.1, generator).eval(), x, y, eot=4, store=tmp_path, say=told.append, **QUICK)
+        assert again.page == quiet.page and all("from the store" in words for words in told)
+        assert "4 runs are averaged" in str(again) and again.summary()["settings"]["eot"] == 4
+    assert "averaging 3 runs changes nothing" in str(judge(Linear().eval(), x, y, eot=3, store=tmp_path, **QUICK))
+
+
+@pytest.mark.parametrize(
+    ("before", "words"),
+    [
+        (lambda self, x: self.nothing, "the model's pre_squeeze failed: AttributeError"),
+        (
+            lambda self, x: self.inner(x)[:, :1],
+            r"pre_squeeze gives \(20, 1\) torch.float32; accepted: logits as the output, \(20, 2\)",
+        ),
+        (lambda self, x: -self.inner(x), "ranks another class first than its output on 20 of 20 images"),
+        (lambda self, x: 0 * self.inner(x), r"ranks another class first than its output on \d+ of 20 images"),
+        (lambda self, x: None, "pre_squeeze gives NoneType"),
+    ],
+)
+def test_logits_before_squeezing_that_are_none_are_one_error(grey, tmp_path, before, words):
+    model = type("Odd", (Wrapped,), {"pre_squeeze": before})(Linear(), torch.tanh).eval()
+    x, y = (part.flip(0) for part in grey)
+    with pytest.raises(FPDError, match=words):
+        judge(model, x, y, store=tmp_path, **QUICK)
+
+
+def test_scaled_logits_hide_nothing_from_other_losses(grey, tmp_path):
+    """A softmax of huge logits has no gradient, their margin has: flagged, and the radii stand."""
+    x, y = grey
+    four = Wrapped(Linear(1e4), lambda out: torch.cat([out, torch.full_like(out, -5e4)], 1)).eval()
+    found = judge(four, x, y, eps=0.31, store=tmp_path, **QUICK | {"steps": 100})
+    assert set(found.flags) == {"zero gradients", "eps 1"} and "other losses break them all" in found.flags["zero gradients"]
+    assert found.worst.value == 0 and found.searchable and "<svg" in found.page.read_text()
+    distance = (x[:, 0, 0, 0] - 0.5).abs()
+    assert np.abs(found.radius.to_numpy() - distance[found.radius.index.to_numpy()].numpy()).max() < 0.01
+    two = judge(Linear(1e4).eval(), x, y, eps=0.31, store=tmp_path, **QUICK)
+    assert two.worst.value == 0 and not two.searchable  # no targeted loss of two classes
+
+
+def test_one_answer_for_every_image_is_flagged(grey, tmp_path):
+    x, y = grey
+    most = torch.cat([torch.arange(5), torch.arange(15, 30)])  # 15 of 20 images are of one class
+    always = Wrapped(Linear(), lambda out: out + torch.tensor([0.0, 100.0])).eval()
+    found = judge(always, x[most], y[most], store=tmp_path, **QUICK)
+    assert "every image gets class 1, 75 % of clean images right: are the weights not loaded" in found.flags["chance"]
+
+
 def test_the_worst_case_rests_on_what_all_attacks_saw(grey, tmp_path):
     """An image that Square never saw does not stand because of it."""
     x, y = grey
@@ -289,8 +355,10 @@ def test_a_find_on_the_border_lies_within_it(grey, tmp_path):
     found = judge(Stairs().eval(), x, y, eps=0.33, attack=lambda model, x, y, eps: x + eps * (1 - 2 * y)[:, None, None, None],
                   store=tmp_path, **QUICK)  # fmt: skip
     assert found.worst.value == 0 and (found.radius > 0.33).any()  # by the last bit
+    assert "at most 0.33" in str(found) and "no curve to draw" in found.page.read_text()  # nothing led an attack
+    found.flags.clear()
+    write(found)
     assert re.search(r'd="M40\.0 [\d.]+.* L600\.0 210\.0"', found.page.read_text())
-    assert "at most 0.33" in str(found)
 
 
 def test_an_attack_of_ones_own_joins_the_worst_case(grey, tmp_path):
@@ -303,6 +371,13 @@ def test_an_attack_of_ones_own_joins_the_worst_case(grey, tmp_path):
     distance = (x[:, 0, 0, 0] - 0.5).abs()
     assert found.summary()["accuracy"]["own"]["value"] == pytest.approx(float((distance > 0.2).float().mean()), abs=0.07)
     assert found.worst.value <= found.summary()["accuracy"]["own"]["value"]
+    told = found.page.read_text()
+    assert "they are projected back" in str(found) and "projected back" in told and "attack darker_or_lighter" in told
+    still = judge(Stairs().eval(), x, y, eps=0.2, attack=lambda model, x, y, eps: x, names=[f"i{n}" for n in range(COUNT)],
+                  store=tmp_path, **QUICK)  # fmt: skip
+    assert still.page.parent == found.page.parent and still.page != found.page and found.page.read_text() == told
+    assert not still.notes and all(name.startswith("i") for name, _ in still.fell_first)
+    assert found.summary()["broken by"]["own"]["own"] > 0 == still.summary()["broken by"]["own"]["own"]
 
 
 @pytest.mark.parametrize(
@@ -335,7 +410,9 @@ def test_a_spent_budget_is_an_upper_bound_and_goes_on(grey, tmp_path):
             time.sleep(2)
 
     part = judge(Linear().eval(), x, y, budget=2.0, store=tmp_path, say=slow, **QUICK)
-    assert not part.complete and set(part.outcomes) == {"published", "current"} and "upper bound" in str(part)
+    assert not part.complete and set(part.outcomes) == {"published", "current"}
+    assert "ended first, in gradients: the worst case is an upper bound" in str(part) and "\nat most" in str(part)
+    assert "<h1>At most" in part.page.read_text()
     whole = judge(Linear().eval(), x, y, store=tmp_path, **QUICK)
     assert whole.complete and whole.worst.value <= part.worst.value
     assert judge(Linear().eval(), x, y, store=tmp_path, **QUICK).counts == whole.counts  # read, not made again
@@ -354,6 +431,7 @@ def test_a_spent_budget_is_an_upper_bound_and_goes_on(grey, tmp_path):
             lambda m, x, y: (Wrapped(m, lambda out: out.bfloat16()).eval(), x, y),
             r"outputs are torch.bfloat16; accepted: torch.float32",
         ),
+        (lambda m, x, y: (Linear(float("nan")).eval(), x, y), "scale of the model's weights: not a number somewhere"),
         (lambda m, x, y: (half_trained(m), x, y), r"^1 of the model: in training mode; call model.eval"),
         (lambda m, x, y: (Wrapped(m, lambda out: out).eval(), x.permute(0, 2, 3, 1), y), r"channels first. Transpose"),
         (lambda m, x, y: (InPlace().eval(), x, y), "the model changes the images that it is given"),
@@ -375,12 +453,22 @@ def test_bad_input_is_one_error(grey, tmp_path, change, words):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("options", "words"), [({"norm": "l1"}, "norm is 'l1'"), ({"eps": 0}, "eps is 0"), ({"eps": 2}, "eps is 2"),
-                                                ({"eot": 0}, "eot is 0"), ({"eps": "0.3"}, "eps is '0.3'; accepted: a number"),
-                                                ({"budget": "3m"}, "budget is '3m'"), ({"steps": 0}, "steps is 0"),
-                                                ({"budget": float("nan")}, "budget is nan"), ({"norm": "l2"}, "eps is not given"),
-                                                ({"norm": "l2", "eps": float("inf")}, "eps is inf"),
-                                                ({"say": "x"}, "say is 'x'")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"norm": "l1"}, "norm is 'l1'"),
+        ({"eps": 0}, "eps is 0"),
+        ({"eps": 2}, r"eps is 2; accepted for linf: up to 1, in pixel units \(is it 2/255"),
+        ({"eot": 0}, "eot is 0"),
+        ({"eps": "0.3"}, "eps is '0.3'; accepted: a number above 0, such as 8/255"),
+        ({"budget": "3m"}, "budget is '3m'; accepted: a number above 0 of seconds"),
+        ({"steps": 0}, "steps is 0"),
+        ({"budget": float("nan")}, "budget is nan"),
+        ({"norm": "l2"}, "eps is not given; for l2 name one: the paper's 1.5 at 64 pixels is 0.19 at your 8"),
+        ({"norm": "l2", "eps": float("inf")}, "eps is inf"),
+        ({"say": "x"}, "say is 'x'"),
+    ],
+)
 def test_bad_options_are_one_error(grey, tmp_path, options, words):
     with pytest.raises(FPDError, match=words):
         judge(Linear().eval(), *grey, store=tmp_path, **options)
@@ -406,6 +494,8 @@ def command(tmp_path, monkeypatch, capsys, grey):
     (tmp_path / "typo.py").write_text("def build(:\n")
     save_file({"scale": torch.tensor(10.0)}, tmp_path / "w.safetensors")
     save_file({"other": torch.tensor(10.0)}, tmp_path / "bad.safetensors")
+    save_file({"module.scale": torch.tensor(10.0)}, tmp_path / "wrapped.safetensors")
+    (tmp_path / "w.pt").write_bytes(b"PK" * 20)
     x, y = grey
     np.savez(tmp_path / "grey.npz", images=x.numpy(), labels=y.numpy())
     np.savez(tmp_path / "empty.npz", pixels=x.numpy())
@@ -423,10 +513,14 @@ def command(tmp_path, monkeypatch, capsys, grey):
 
 def test_the_command_judges_and_compares(command):
     common = ("--data", "grey.npz", "--images", "20", "--eps", "0.2")
+    status, said, _ = command("--model", "mine.py:Linear", *common[:2], "--eps", "0.2")
+    assert status == 0 and "mine.py:Linear on 30 images of grey.npz" in said  # all that there are
     status, said, _ = command("--model", "mine:Linear", "--weights", "w.safetensors", *common)
-    assert status == 0 and "if no image falls early" in said and "worst case" in said and "judgement.html" in said
+    assert status == 0 and "less where images fall early" in said and "worst case" in said and "judgement.html" in said
     status, said, _ = command("--model", "mine:Linear", "--model", "mine:Stairs", *common)
-    assert status == 0 and "the first against the second" in said and "n = 20; of these two networks; the second flagged" in said
+    assert (
+        status == 0 and "grey.npz against mine:Stairs on 20" in said and "n = 20; of these two networks; the second flagged" in said
+    )
     assert "mine:Stairs on 20 images of grey.npz" in said
     pages = re.findall(r"^(/.*judgement\.html)$", said, re.M)
     assert len(pages) == 2
@@ -437,6 +531,10 @@ def test_the_command_judges_and_compares(command):
     first, second = json.loads(said)
     assert status == 0 and first["title"] == "mine:Linear (w.safetensors) on 20 images of grey.npz"
     assert re.search(r"against mine:Stairs .*: [+-]\d+\.\d points", second["compared"]) and second["eps"] == 0.2
+    assert second["comparison"]["n"] == 20 and second["comparison"]["low"] <= second["comparison"]["effect"]
+    numbers = np.load("grey.npz")["images"][:, 0, 0, 0]
+    name, radius = first["fell first"][0]  # the number of the image in the file
+    assert radius == pytest.approx(abs(numbers[int(name)] - 0.5), abs=0.01)
     status, said, _ = command("--model", "mine:Talks", "--json", *common)
     (told,) = json.loads(said)
     assert (
@@ -450,16 +548,19 @@ def test_the_command_judges_and_compares(command):
     ("options", "words"),
     [
         (("--model", "mine"), "accepted: package.module:name"),
-        (("--model", "nothere:build"), "nothere cannot be imported"),
+        (("--model", "nothere:build"), "It was looked for in /"),
         (("--model", "typo:build"), "typo cannot be imported: SyntaxError"),
         (("--model", "mine:asks"), "model is 'mine:asks', which failed: TypeError"),
         (("--model", "mine:Linear", "--data", "few.npz"), "has 30 images and labels of shape (5,)"),
-        (("--model", "mine:nothing"), "mine has no 'nothing'"),
+        (("--model", "mine:nothing"), "mine has no 'nothing'; it has broken, asks, Talks"),
         (("--model", "mine:broken"), "gives a int"),
         (("--model", "mine:number"), "gives a int"),
         (("--model", "mine:Linear", "--weights", "bad.safetensors"), "do not fit mine:Linear"),
-        (("--model", "mine:Linear", "--weights", "none.safetensors"), "do not fit"),
-        (("--model", "mine:Linear", "--data", "nothere"), "data is 'nothere'; accepted: "),
+        (("--model", "mine:Linear", "--weights", "none.safetensors"), "cannot be read (FileNotFoundError"),
+        (("--model", "mine:Linear", "--weights", "w.pt"), "accepted: a file of `safetensors.torch.save_file`."),
+        (("--model", "mine:Linear", "--weights", "wrapped.safetensors"), "prefix of a wrapper"),
+        (("--model", "mine:Linear", "--data", "grey.npz", "--size", "8"), "--size and --channels are for data sets and folders"),
+        (("--model", "mine:Linear", "--data", "nothere"), "data is 'nothere' (there is no such file or folder); accepted: "),
         (("--model", "mine:Linear", "--data", "empty.npz"), "has pixels; accepted: `images` and `labels`"),
         (("--model", "mine:Linear", "--data", "grey.npz", "--images", "31"), "31 images were asked for; grey.npz has 30"),
         (("--model", "mine:Linear", "--data", "."), "has no images"),

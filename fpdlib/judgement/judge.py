@@ -2,8 +2,9 @@
 
 import json
 import numbers
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -32,8 +33,9 @@ UNBOUNDED = "eps 1"  # where every image is within reach
 @dataclass
 class Judgement:
     """outcomes: per attack, a row an attacked image (see `evaluation.COLUMNS`). flags: what makes the numbers doubtful, in words.
-    complete: False if the budget ended first; what is left is then an upper bound. title: of what model on which images.
-    compared: with another network on the same images, in words."""
+    complete: False if the budget ended first, in the attack `cut_in`; what is left is then an upper bound. title: of what model on
+    which images. settings: what was asked for. notes: what is no flag. names: what each image is called. compared, comparison: with
+    another network on the same images, in words and in numbers (shares)."""
 
     norm: str
     eps: float
@@ -41,9 +43,14 @@ class Judgement:
     counts: dict[str, dict]
     flags: dict[str, str] = field(default_factory=dict)
     complete: bool = True
+    cut_in: str = ""
     page: Path | None = None
     title: str = ""
+    settings: dict[str, int | str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    names: Sequence | None = None
     compared: str = ""
+    comparison: dict[str, float | int] = field(default_factory=dict)
 
     def stands(self, *attacks: str) -> pd.Series:
         """Per image whether it is right and stands under all of these attacks (those that were made), of the images that all saw."""
@@ -68,9 +75,29 @@ class Judgement:
         return evaluation.rate(self.left)
 
     @property
+    def blind(self) -> pd.Series:
+        """Per image that is right whether the published attack's loss has no gradient there."""
+        first = next(iter(self.outcomes.values())).set_index("index")
+        return first.loc[first["clean_prediction"] == first["label"], "gradient_is_zero"].astype(bool)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether of these images some stand under the gradients of every loss."""
+        return bool((self.blind & self.stands("gradients").reindex(self.blind.index, fill_value=True)).any())
+
+    @property
     def searchable(self) -> bool:
         """Whether gradients led somewhere; if not, radii are what a few attacks at one epsilon happened to find."""
-        return not {"zero gradients", "no gradient", "black box", UNBOUNDED} & set(self.flags)
+        lost = UNBOUNDED in self.flags and self.stands("gradients").mean() >= self.stands(UNBOUNDED).mean()
+        # of fewer than four classes no loss that is free of the scale is searched with
+        stuck = "zero gradients" in self.flags and (self.stuck or self.settings.get("classes", 4) < 4)
+        return not (lost or stuck or {"no gradient", "black box"} & set(self.flags))
+
+    @property
+    def fell_first(self) -> list[tuple[str, float]]:
+        """The ten images with the smallest radii, as they are called."""
+        smallest = self.radius[self.radius > 0].nsmallest(10)
+        return [(str(index if self.names is None else self.names[index]), float(radius)) for index, radius in smallest.items()]
 
     @property
     def radius(self) -> pd.Series:
@@ -90,7 +117,8 @@ class Judgement:
         plain = {name: {key: getattr(rate, key) for key in ("value", "low", "high", "n")} for name, rate in rates.items()}
         return {
             "title": self.title, "norm": self.norm, "eps": self.eps, "complete": self.complete, "flags": self.flags,
-            "compared": self.compared,
+            "settings": self.settings, "notes": self.notes, "compared": self.compared, "comparison": self.comparison,
+            "broken by": {name: count.get("broken", {}) for name, count in self.counts.items()}, "fell first": self.fell_first,
             "median radius": median, "seconds": round(seconds, 1), "backward passes": int(passes),
             "images": len(next(iter(self.outcomes.values()))), "accuracy": plain, "page": str(self.page or ""),
         }  # fmt: skip
@@ -98,13 +126,14 @@ class Judgement:
     def __str__(self) -> str:
         told = self.summary()
         head = ["NOT ROBUSTNESS, flagged: " + ", ".join(self.flags)] if self.flags else []
-        head += [] if self.complete else ["the budget ended first: the worst case is an upper bound"]
+        head += [] if self.complete else [f"the budget ended first, in {self.cut_in}: the worst case is an upper bound"]
+        rates = told["accuracy"] if self.complete else told["accuracy"] | {"at most": told["accuracy"]["worst case"]}
         rows = [f"{name:12} {100 * r['value']:5.1f} % [{100 * r['low']:.1f}, {100 * r['high']:.1f}], n = {r['n']}"
-                for name, r in told["accuracy"].items()]  # fmt: skip
+                for name, r in rates.items() if self.complete or name != "worst case"]  # fmt: skip
         if told["median radius"] is not None:
             bound = " (an upper bound: gradients lead nowhere)" * (not self.searchable)
             rows.append(f"half of {len(self.radius)} images fall to a perturbation of at most {told['median radius']:.3f}{bound}")
-        notes = [f"{flag}: {words}" for flag, words in self.flags.items()]
+        notes = [*(f"{flag}: {words}" for flag, words in self.flags.items()), *self.notes]
         cost = f"{self.norm} eps {self.eps:g}; {told['seconds']:.0f} s, {told['backward passes']} backward passes"
         return "\n".join([*head, *rows, *notes, cost])
 
@@ -136,67 +165,85 @@ def suite(norm: str, eps: float, images: int, few: int, steps: int, queries: int
 
 def judge(model: nn.Module, images: Tensor, labels: Tensor, norm: str = "linf", eps: float | None = None, *,
           attack: Callable | None = None, eot: int = 1, title: str = "", budget: float | None = None, few: int = 100,
-          steps: int = 100, queries: int = 1000,
+          steps: int = 100, queries: int = 1000, names: Sequence | None = None,
           store: str | Path = "", say: Callable[[str], None] | None = None) -> Judgement:  # fmt: skip
     """Judge a network under attack.
 
     model: any nn.Module in evaluation mode, (B, C, H, W) float32 in [0, 1] -> logits (B, classes); normalisation belongs into it. Its
     method `pre_squeeze(x)`, if it has one, gives the logits before a squeezing function. images, labels: (N, C, H, W) in [0, 1] (or
-    uint8) and (N,). norm: 'linf' or 'l2'; eps in pixel units (of linf 0.3 by default). attack: one of your own,
-    `attack(model, x, y, eps)` -> images, with the model as it was given. eot: runs of a random defence that are averaged. title: of
-    the page. budget: seconds; when they are spent, and the batch of 25 images under way is done, the result is an upper bound, and
-    the same call goes on (an attack of your own is always made again). few: images of the dear attacks (Square, the radius, the
-    unbounded one), on which the worst case then rests. steps, queries: of each gradient attack, of Square. store: folder (default:
-    judgements/ in the store). say: told what is done. Raises FPDError for what cannot be judged.
+    uint8) and (N,). norm: 'linf' or 'l2'; eps in pixel units (of linf 0.3 by default). attack: one of your own, `attack(model, x, y,
+    eps)` -> images, with the model as it was given; what leaves the ball is projected. eot: runs of a random defence that are
+    averaged. title: of the page. budget: seconds; when they are spent, and the batch of 25 images under way is done, the result is an
+    upper bound, and the same call goes on (an attack of your own is always made again). few: images of the dear attacks (Square, the
+    radius, the unbounded one), on which the worst case then rests. steps, queries: of each gradient attack, of Square. names: what
+    the images are called (default: their position). store: folder (default: judgements/ in the store). say: told what is done. Raises
+    FPDError for what cannot be judged.
     """
     choose("norm", norm, ("linf", "l2"))
     for name, value in (("attack", attack), ("say", say)):
         if value is not None and not callable(value):
             raise FPDError(f"{name} is {value!r}; accepted: a function (attack: (model, x, y, eps) -> images).")
     if eps is None and norm == "l2":
-        raise FPDError("eps is not given; for l2 name one (1.5 is the paper's at 64 pixels), since that of linf is tiny there.")
+        side = getattr(images, "shape", (0,))[-1]
+        raise FPDError(f"eps is not given; for l2 name one: the paper's 1.5 at 64 pixels is {1.5 * side / 64:.2g} at your {side}.")
     eps = 0.3 if eps is None else eps
     for name, value in (("eps", eps), *((("budget", budget),) if budget is not None else ())):
         if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < float("inf"):
-            raise FPDError(f"{name} is {value!r}; accepted: a number above 0.")
+            raise FPDError(
+                f"{name} is {value!r}; accepted: a number above 0{' of seconds' if name == 'budget' else ', such as 8/255'}."
+            )
     for name, value in (("few", few), ("steps", steps), ("queries", queries), ("eot", eot)):
         if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
             raise FPDError(f"{name} is {value!r}; accepted: an integer from 1.")
     if norm == "linf" and eps > 1:
-        raise FPDError(f"eps is {eps!r}; accepted for linf: up to 1, in pixel units.")
-    few, steps, queries, eot = int(few), int(steps), int(queries), int(eot)
+        raise FPDError(f"eps is {eps!r}; accepted for linf: up to 1, in pixel units (is it {eps:g}/255?).")
+    steps, queries, eot = int(steps), int(queries), int(eot)
     device = next((p.device for p in model.parameters()), "cpu") if isinstance(model, nn.Module) else "cpu"
     splits = images_of(images, labels, device)
     subject, flags = subject_of(model, splits.test, eot)
+    notes = [f"the model is random: {eot} runs are averaged"] if subject.random and eot > 1 else []
+    if eot > 1 and not subject.random:
+        notes.append(f"the model answered the same twice: averaging {eot} runs changes nothing (--eot)")
     if attack is not None:  # its mistakes show now, not after the other attacks
         x, y = splits.test.batch(slice(0, 2)), splits.test.labels[:2]
-        next(Own(attack, norm).attempts(eps))[1](View(subject, "deployed"), x, y, seed=0, classes=subject.spec.num_classes)
-    specs = suite(norm, float(eps), len(splits.test), min(few, len(splits.test)), steps, queries, attack)
+        tried = next(Own(attack, norm).attempts(eps))[1](View(subject, "deployed"), x, y, seed=0, classes=subject.spec.num_classes)
+        far = (tried - x).flatten(1).norm(p={"linf": float("inf"), "l2": 2}[norm], dim=1).max()
+        if far > eps * (1 + 1e-4) or tried.min() < 0 or tried.max() > 1:
+            notes.append(
+                f"own: its images leave the ball or [0, 1] (by up to {far:.3g} of eps {eps:g} allowed); they are projected back"
+            )
+    few = min(int(few), len(splits.test))
+    specs = suite(norm, float(eps), len(splits.test), few, steps, queries, attack)
     name = fingerprint(subject, splits.test, norm, float(eps), eot, few, steps, queries)
     folder = (Path(store) if store else project_folder("store", "FPD_STORE") / "judgements") / name
-    found = Judgement(norm, float(eps), {}, {}, flags, title=title)
+    called = getattr(attack, "__name__", type(attack).__name__) if attack is not None else ""
+    settings = {"classes": subject.spec.num_classes, "eot": eot, "few": few, "steps": steps, "queries": queries, "attack": called}
+    found = Judgement(norm, float(eps), {}, {}, flags, title=title, settings=settings, notes=notes, names=names)
     for path in folder.glob("own.*"):  # its code may have changed
         path.unlink()
     limit, say = Budget(budget), say or (lambda words: None)
-    seconds = cost(subject, splits.test, specs)
-    told = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
-    say(f"about {told} if no image falls early, by the time of a few steps")
+    missing = [key for key in specs if not (folder / key).with_suffix(".json").exists()]
+    if missing:
+        seconds = cost(subject, splits.test, specs, missing)
+        told = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+        say(f"at most about {told}, by the time of a few steps; less where images fall early")
     for key, spec in specs.items():
-        say(f"{key}: {spec.images} images")
+        say(f"{key}: {spec.images} images" + ", from the store" * (key not in missing))
         try:
             found.outcomes[key], found.counts[key] = outcome(subject, splits, spec, folder / key, limit)
         except BudgetExhausted:
-            found.complete = False
+            found.complete, found.cut_in = False, key
             break
     if not found.outcomes:
         raise BudgetExhausted("not even the first attack was finished")
     found.flags |= dict(doubts(subject, found))
-    found.page = write(found, folder)
+    found.page = folder / ("-".join(["judgement", *re.findall(r"\w+", called)]) + ".html")
+    write(found)
     return found
 
 
-def cost(subject: Subject, test, specs: dict[str, AttackSpec]) -> float:
-    """Seconds of all attacks if no image fell before the end: passes of each, timed in a few steps of PGD on a batch."""
+def cost(subject: Subject, test, specs: dict[str, AttackSpec], missing: Iterable[str]) -> float:
+    """Seconds of the missing attacks if no image fell before the end: passes of each, timed in a few steps of PGD on a batch."""
     x, y, classes = test.batch(slice(0, BATCH)).clone(), test.labels[:BATCH], subject.spec.num_classes
     for _ in range(2):  # the first is warming up
         started = time.monotonic()
@@ -207,7 +254,7 @@ def cost(subject: Subject, test, specs: dict[str, AttackSpec]) -> float:
     rounds = (1 + search.targets) * sum(number for _, number in search.rounds)
     passes = {"published": 40, "current": 40, "gradients": (5 + classes + 19) * steps, UNBOUNDED: steps, "own": steps,
               "square": specs["square"].method.queries / 3, "radius": search.fmn_steps + rounds}  # fmt: skip
-    return sum(passes[name] * spec.images * once for name, spec in specs.items())
+    return sum(passes[name] * specs[name].images * once for name in missing)
 
 
 def outcome(subject: Subject, splits, spec: AttackSpec, path: Path, budget: Budget) -> tuple[pd.DataFrame, dict]:
@@ -227,13 +274,17 @@ def doubts(subject: Subject, found: Judgement) -> Iterator[tuple[str, str]]:
     first = next(iter(found.outcomes.values()))
     right = first["clean_prediction"] == first["label"]
     chance = 1 / subject.spec.num_classes
-    if evaluation.rate(right).low <= chance:
-        yield "chance", f"{100 * right.mean():.0f} % of clean images right: are they normalised twice, or the labels others?"
-    if (zero := first.loc[right, "gradient_is_zero"].mean()) > 0:
-        hint = "" if isinstance(subject, Squeezed) else (
-            ". If a squeezing function such as tanh takes it, give the model a method `pre_squeeze(x)` with the logits before; if a "
-            "part cannot be differentiated, write an attack of your own (--attack)")  # fmt: skip
-        yield "zero gradients", f"the attacked loss has no gradient on {100 * zero:.0f} % of the images{hint}"
+    answers = first["clean_prediction"].unique()
+    alone = len(answers) == 1 and first["label"].nunique() > 1
+    if alone or evaluation.rate(right).low <= chance:
+        words = f"every image gets class {answers[0]}, {100 * right.mean():.0f} %" if alone else f"{100 * right.mean():.0f} %"
+        yield "chance", (f"{words} of clean images right: are the weights not loaded (--weights), the images normalised twice or "
+                         "expected in [0, 255], the labels others?")  # fmt: skip
+    if statistics.masked(found.blind.to_numpy()):
+        hint = "" if isinstance(subject, Squeezed) else "; other losses break them all" if not found.stuck else (
+            ". If a squeezing function such as tanh or a scale takes it, give the model a method `pre_squeeze(x)` with the logits "
+            "before; if a part cannot be differentiated, write an attack of your own (--attack)")  # fmt: skip
+        yield "zero gradients", f"the published attack's loss has no gradient on {100 * found.blind.mean():.0f} % of the images{hint}"
     overflowing = max((frame["adversarial_prediction"] == -1).mean() for frame in found.outcomes.values())
     if overflowing > 0:
         yield "overflow", f"outputs are not numbers on up to {100 * overflowing:.0f} % of the attacked images"
@@ -262,24 +313,24 @@ def against(first: Judgement, second: Judgement) -> str:
     words = f"{100 * found.effect:+.1f} points [{100 * found.low:.1f}, {100 * found.high:.1f}], n = {found.n}; of these two networks"
     words += "; nothing is left of either" * (not both.to_numpy().any())
     words += "" if whole else f"; a budget ended first, so over {', '.join(made)} alone: no worst case"
+    values = {key: getattr(found, key) for key in ("effect", "low", "high", "n")}
     doubtful = [word for word, one in zip(("the first", "the second"), (first, second), strict=True) if one.flags]
     words += f"; {' and '.join(doubtful)} flagged: not robustness" if doubtful else ""
     for one in (first, second):
         one.compared = f"{first.title or 'the first'} against {second.title or 'the second'}, in the worst case: {words}"
+        one.comparison = values
         if one.page:
-            write(one, one.page.parent)
+            write(one)
     return words
 
 
-def write(found: Judgement, folder: Path) -> Path:
-    """`judgement.html` and `judgement.json`."""
+def write(found: Judgement) -> None:
+    """The page, and beside it the same as JSON."""
     template = jinja2.Template(Path(__file__).with_name("judgement.html").read_text(), autoescape=True)
     eps = np.linspace(0, found.eps, 61)
     # a find on the border of the ball lies within it up to float32's last bit
-    curve = [(float(e), float((found.radius > e * (1 + 1e-5)).mean())) for e in eps] if len(found.radius) else []
-    first = sorted(found.radius[found.radius > 0].nsmallest(10).items(), key=lambda pair: pair[1])
-    page = template.render(judgement=found, summary=found.summary(), curve=curve, first=first,
+    curve = [(float(e), float((found.radius > e * (1 + 1e-5)).mean())) for e in eps] if found.searchable else []
+    page = template.render(judgement=found, summary=found.summary(), curve=curve,
                            made=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()))  # fmt: skip
-    replace_file(folder / "judgement.json", lambda path: path.write_text(json.dumps(found.summary(), indent=1)))
-    replace_file(folder / "judgement.html", lambda path: path.write_text(page))
-    return folder / "judgement.html"
+    replace_file(found.page.with_suffix(".json"), lambda path: path.write_text(json.dumps(found.summary(), indent=1)))
+    replace_file(found.page, lambda path: path.write_text(page))

@@ -18,9 +18,12 @@ from fpdlib.data.datasets import DATASETS
 from fpdlib.errors import FPDError, said
 from fpdlib.evaluation import test_order
 
+DEFAULT = 100  # images
+
 
 def named(place: str, what: str):
     """The object that 'package.module:name' names; the working directory is looked through first."""
+    place = place.replace(".py:", ":")
     module, _, name = place.partition(":")
     if not module or not name:
         raise FPDError(f"{what} is {place!r}; accepted: package.module:name, such as mine.networks:build.")
@@ -29,9 +32,12 @@ def named(place: str, what: str):
     try:
         found = importlib.import_module(module)
     except Exception as error:  # whatever a stranger's module raises
-        raise FPDError(f"{what} is {place!r}, but {module} cannot be imported: {said(error)}.") from error
+        missing = isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]
+        hint = f" It was looked for in {Path.cwd()} and where Python imports from." if missing else ""
+        raise FPDError(f"{what} is {place!r}, but {module} cannot be imported: {said(error)}.{hint}") from error
     if not hasattr(found, name):
-        raise FPDError(f"{what} is {place!r}, but {module} has no {name!r}.")
+        there = [key for key, value in vars(found).items() if getattr(value, "__module__", "") == module] or ["no class or function"]
+        raise FPDError(f"{what} is {place!r}, but {module} has no {name!r}; it has {', '.join(there)}.")
     return getattr(found, name)
 
 
@@ -47,18 +53,32 @@ def model_of(place: str, weights: Path | None) -> nn.Module:
         raise FPDError(f"model is {place!r}, which gives a {type(model).__name__}; accepted: a torch.nn.Module.")
     if weights is not None:
         try:
-            model.load_state_dict(load_file(weights))
-        except (OSError, SafetensorError, RuntimeError) as error:
-            lines = str(error).splitlines()
-            hint = "" if Path(weights).suffix == ".safetensors" else " Accepted: a safetensors file (`safetensors.torch.save_file`)."
-            raise FPDError(f"weights {weights} do not fit {place}: {' '.join(line.strip() for line in lines[:3])}{hint}") from error
+            state = load_file(weights)
+        except (OSError, SafetensorError) as error:
+            raise FPDError(
+                f"weights {str(weights)!r} cannot be read ({said(error)}); accepted: a file of `safetensors.torch.save_file`."
+            ) from error
+        try:
+            model.load_state_dict(state)
+        except RuntimeError as error:
+            lines = " ".join(line.strip() for line in str(error).splitlines()[:3])
+            wrapped = all(key.startswith(("module.", "_orig_mod.")) for key in state)
+            hint = " Its names have the prefix of a wrapper: save the state_dict of what it wraps." * wrapped
+            raise FPDError(f"weights {str(weights)!r} do not fit {place}: {lines}{hint}") from error
     return model.eval() if model.training else model
 
 
-def test_images(name: str, count: int, size: int, channels: int = 3) -> tuple[Tensor, Tensor]:
-    """Images (count, channels, H, W) in [0, 1] and labels (count,): the first `count`, in a fixed shuffled order, of a data set's
-    test part, of a folder with one folder a class, or of an .npz file with `images` (N, C, H, W) and `labels` (N,), as they are."""
+def test_images(name: str, count: int | None, size: int, channels: int = 3) -> tuple[Tensor, Tensor]:
+    """`read`, without names."""
+    return read(name, count, size, channels)[:2]
+
+
+def read(name: str, count: int | None, size: int, channels: int = 3) -> tuple[Tensor, Tensor, list]:
+    """Images (count, channels, H, W) in [0, 1], labels (count,), and what each is called there (number or file): the first `count`
+    (None: 100, or all if there are fewer), in a fixed shuffled order, of a data set's test part, of a folder with one folder a class,
+    or of an .npz file with `images` (N, C, H, W) and `labels` (N,), as they are."""
     path = Path(name)
+    asked, count = count, DEFAULT if count is None else count
     for what, value in (("images", count), ("size", size)):
         if value < 1:
             raise FPDError(f"{what} is {value}; accepted: an integer from 1.")
@@ -73,7 +93,8 @@ def test_images(name: str, count: int, size: int, channels: int = 3) -> tuple[Te
         except FileNotFoundError as error:
             raise FPDError(f"data {name!r} has no images; accepted: a folder with one folder of images a class.") from error
         try:
-            pairs = [folder[int(index)] for index in test_order(len(folder))[:count]]
+            chosen = test_order(len(folder))[:count]
+            pairs = [folder[int(index)] for index in chosen]
         except OSError as error:
             raise FPDError(f"data {name!r} has a file that is no readable image ({error}).") from error
         images, labels = torch.stack([image for image, _ in pairs]), torch.tensor([label for _, label in pairs])
@@ -92,9 +113,13 @@ def test_images(name: str, count: int, size: int, channels: int = 3) -> tuple[Te
         chosen = test_order(len(images))[:count]
         images, labels = images[chosen], labels[chosen]
     else:
-        raise FPDError(f"data is {name!r}; accepted: {', '.join(DATASETS)}, a folder with one folder a class, or an .npz file.")
-    if len(images) < count:
+        gone = " (there is no such file or folder)" * (not path.exists())
+        raise FPDError(f"data is {name!r}{gone}; accepted: {', '.join(DATASETS)}, a folder with one folder a class, or an .npz file.")
+    if asked is not None and len(images) < count:
         raise FPDError(f"{count} images were asked for; {name} has {len(images)}.")
     if channels == 1 and path.suffix != ".npz":
         images = images.mean(1, keepdim=True)
-    return images, labels
+    called = (
+        [Path(folder.samples[index][0]).relative_to(path) for index in chosen] if path.is_dir() and name not in DATASETS else chosen
+    )
+    return images, labels, list(map(str, called.tolist() if isinstance(called, Tensor) else called))

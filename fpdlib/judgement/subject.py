@@ -20,12 +20,14 @@ from fpdlib.network.answers import predict_in_float64
 TINY = 1e-12  # below it a probability has no logarithm
 SLOP = 1e-5  # by which pixels may leave [0, 1]
 STEADY = 0.02  # share of answers that may change although a random defence is averaged
+INTERNAL = frozenset(vars(nn.Module()))  # attributes that every module has
 
 
 class Subject(nn.Module):
     """A model with what attacks ask for: logits (of probabilities their logarithm), averaged over `eot` runs of a random defence.
 
-    double_precision: whether it runs in it; if not, an output that is not a number counts as wrong.
+    double_precision: whether it runs in it; if not, an output that is not a number counts as wrong. random: whether it answers the
+    same images differently.
 
     network: (B, C, H, W) in [0, 1] -> (B, classes). Its own `pre_squeeze` (logits before a squeezing function that keeps their order)
     is differentiated instead of its output where a protocol asks for it.
@@ -33,7 +35,7 @@ class Subject(nn.Module):
 
     def __init__(self, network: nn.Module, classes: int, probabilities: bool, eot: int = 1):
         super().__init__()
-        self.double_precision = True
+        self.double_precision, self.random = True, False
         self.network, self.spec, self.probabilities, self.eot = network, SimpleNamespace(num_classes=classes), probabilities, eot
         # libraries ask the first parameter for device and type, and a model may have none
         device = next((p.device for p in network.parameters()), torch.device("cpu"))
@@ -106,6 +108,8 @@ def subject_of(model: nn.Module, test: data.Images, eot: int) -> tuple[Subject, 
     kinds = {str(p.dtype) for p in model.parameters() if p.is_floating_point()} - {"torch.float32"}
     if kinds:
         raise FPDError(f"the model's weights are {', '.join(sorted(kinds))}; accepted: float32. Call model.float() first.")
+    if broken := [name for name, value in model.state_dict().items() if value.is_floating_point() and value.isnan().any()]:
+        raise FPDError(f"{', '.join(broken[:3])} of the model's weights: not a number somewhere; accepted: numbers. Train it again.")
     x, y, flags = test.batch(slice(0, 20)).clone(), test.labels, {}
     before = x.clone()
     with torch.no_grad():
@@ -133,18 +137,23 @@ def subject_of(model: nn.Module, test: data.Images, eot: int) -> tuple[Subject, 
     if optimises(model, x):
         flags["optimises"] = "the forward pass computes gradients or steps an optimiser: attacks may not see through it"
     squeezed = callable(getattr(model, "pre_squeeze", None))
+    random = not torch.equal(out.nan_to_num(), again.nan_to_num())
+    if squeezed:
+        check_squeezed(model, x, out, random)
     subject = (Squeezed if squeezed else Subject)(model, out.shape[1], probabilities, eot)
+    subject.random = random
     try:
         predict_in_float64(model, x[:1])
     except Exception:  # what is cast to float32, NumPy, parts that are not registered: only an overflow would need it
         subject.double_precision = False
-    if not torch.equal(out.nan_to_num(), again.nan_to_num()):
+    if random:
         with torch.no_grad():
             first, second = (torch.cat([subject(part) for part in test.pixels[:200].split(100)]).argmax(1) for _ in range(2))
         if (moved := (first != second).float().mean()) > STEADY or eot == 1:
+            over = f", averaged over {eot} runs" if eot > 1 else ""
             flags["random"] = (
-                f"{100 * moved:.0f} % of clean answers change from one time to the next, averaged over {eot} runs: a break may be "
-                "chance. Average over more (--eot)"
+                f"outputs change from one time to the next, and {100 * moved:.0f} % of clean answers with them{over}: a break may be "
+                "chance. Average over more runs (--eot)"
             )
     if cuts(model, x[:1]):
         flags["no gradient"] = (
@@ -152,6 +161,25 @@ def subject_of(model: nn.Module, test: data.Images, eot: int) -> tuple[Subject, 
             "counts is Square, and an attack of your own (--attack)"
         )
     return subject, flags
+
+
+def check_squeezed(model: nn.Module, x: Tensor, out: Tensor, random: bool) -> None:
+    """FPDError if `pre_squeeze` does not give logits whose largest is among the largest of the output (where tanh rounds, there are
+    several). A random model may differ by chance."""
+    try:
+        with torch.no_grad():
+            before = model.pre_squeeze(x)
+    except Exception as error:
+        raise FPDError(f"the model's pre_squeeze failed: {said(error)}. It is called as pre_squeeze(x) and gives logits.") from error
+    if not isinstance(before, Tensor) or before.shape != out.shape or before.dtype != out.dtype:
+        got = f"{tuple(before.shape)} {before.dtype}" if isinstance(before, Tensor) else type(before).__name__
+        raise FPDError(f"the model's pre_squeeze gives {got}; accepted: logits as the output, {tuple(out.shape)} {out.dtype}.")
+    other = out.gather(1, before.argmax(1, keepdim=True))[:, 0] < out.amax(1) - 1e-5 * out.abs().amax(1)
+    if other.float().mean() > (0.5 if random else 0):
+        raise FPDError(
+            f"the model's pre_squeeze ranks another class first than its output on {int(other.sum())} of {len(x)} images; accepted: "
+            "the logits before a squeezing function that keeps their order."
+        )
 
 
 def cuts(model: nn.Module, x: Tensor) -> bool:
@@ -202,23 +230,28 @@ class Own:
             if not isinstance(found, Tensor) or found.shape != x.shape:
                 got = f"{type(found).__name__} {tuple(getattr(found, 'shape', ()))}"
                 raise FPDError(f"the attack gave {got}; accepted: a Tensor {tuple(x.shape)}.")
-            if not found.isfinite().all():
-                raise FPDError("the attack gave images with pixels that are not numbers.")
+            if bad := int((~found.isfinite()).flatten(1).any(1).sum()):
+                raise FPDError(
+                    f"the attack gave {bad} of {len(x)} images with pixels that are not numbers; accepted: pixels in [0, 1]."
+                )
             return found.detach()
 
         yield "own", attempt
 
 
 def fingerprint(subject: Subject, test: data.Images, *settings: object) -> str:
-    """SHA-256 of what a judgement is about: the model's code (whole files, since a function beside the class is part of it), weights,
-    answers and sizes of gradients (two models may share both and differ in an attribute or an import; a random one has none that
-    last), images, labels, settings."""
+    """SHA-256 of what a judgement is about: the model's code (whole files, since a function beside the class is part of it), plain
+    attributes, weights, answers and sizes of gradients (two models may share all of these and differ in an import; one that draws
+    from another generator than torch's has none that last), images, labels, settings."""
     kinds = [type(subject).__name__, *(f"{type(m).__module__}.{type(m).__qualname__}" for m in subject.network.modules())]
     sources = sorted({source(type(module)) for module in subject.network.modules()})
-    digest = hashlib.sha256(repr((kinds, sources, *settings)).encode())
+    attributes = [{key: value for key, value in vars(module).items() if key not in INTERNAL and plain(value)}
+                  for module in subject.network.modules()]  # fmt: skip
+    digest = hashlib.sha256(repr((kinds, sources, attributes, *settings)).encode())
     x, passes = test.batch(slice(0, 20)).clone().requires_grad_(), []
     for _ in range(2):
-        with torch.enable_grad():
+        with torch.enable_grad(), torch.random.fork_rng():
+            torch.manual_seed(0)
             out = subject(x)
             (gradient,) = torch.autograd.grad(out.amax(1).sum(), x)
         sizes = [f"{float(size):.2e}" for size in gradient.flatten(1).abs().sum(1)]  # GPUs add in no fixed order
@@ -229,6 +262,13 @@ def fingerprint(subject: Subject, test: data.Images, *settings: object) -> str:
     for tensor in (*subject.network.state_dict().values(), test.pixels, test.labels, *([out] if lasting else ())):
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def plain(value: object) -> bool:
+    """Whether a value says the same in every process."""
+    if isinstance(value, dict):
+        return plain([*value, *value.values()])
+    return all(map(plain, value)) if isinstance(value, list | tuple) else isinstance(value, bool | int | float | str | None)
 
 
 def source(kind: type) -> str:
