@@ -242,14 +242,15 @@ def judge(arguments: argparse.Namespace) -> None:
                                     say=say))  # fmt: skip
             except BudgetExhausted:
                 break
-    if len(found) == 2:
-        against(*found)
-    if arguments.json:
-        print(json.dumps([one.summary() for one in found], indent=1))
-    else:
-        print(*(f"\n{one.title}\n{one}\n{one.page}" for one in found), sep="\n")
+    try:
         if len(found) == 2:
-            print(f"\n{found[0].compared}")
+            against(*found)
+    finally:  # each is told, also where they cannot be compared
+        if arguments.json:
+            print(json.dumps([one.summary() for one in found], indent=1))
+        else:
+            print(*(f"\n{one.title}\n{one}\n{one.page}" for one in found), sep="\n")
+            print(*(f"\n{one.compared}" for one in found[1:] if one.compared))
     if len(found) < len(models) or not all(one.complete for one in found):
         raise BudgetExhausted
 

@@ -106,9 +106,10 @@ def test_a_notebook_runs_in_jupyterlab(browser, lab, path):
     page.keyboard.press("Escape")
     page.keyboard.press("Control+s")
     for _ in range(60):
-        cells = [cell for cell in json.loads(copy.read_text())["cells"] if cell["cell_type"] == "code"]
-        if all(cell["execution_count"] for cell in cells):
-            break
+        with contextlib.suppress(json.JSONDecodeError):  # it is just being saved
+            cells = [cell for cell in json.loads(copy.read_text())["cells"] if cell["cell_type"] == "code"]
+            if all(cell["execution_count"] for cell in cells):
+                break
         time.sleep(1)
     SCREENS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SCREENS / f"lab-{path.stem}.png")

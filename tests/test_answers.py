@@ -74,14 +74,12 @@ def test_only_what_float64_confirms_is_wrong():
         answers.wrong(Cubic(), x, y, "ignore")
 
 
-def test_a_network_comes_back_from_float64_as_it_was():
+def test_a_network_is_left_as_it_is_by_float64():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     model(torch.rand(2, 3, 8, 8))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     parameters = [p.data_ptr() for p in model.parameters()]
-    with pytest.raises(KeyboardInterrupt), answers.in_float64(model) as exact:
-        assert next(exact.parameters()).dtype == torch.float64
-        raise KeyboardInterrupt
+    assert next(answers.in_float64(model).parameters()).dtype == torch.float64
     after = model.state_dict()
     assert len(parameters) == 4 and all(torch.equal(after[k], v) and after[k].dtype == v.dtype for k, v in before.items())
 

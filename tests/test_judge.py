@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from torch import nn
 import fpdlib
 from fpdlib import __main__, data
 from fpdlib.errors import BudgetExhausted, FPDError
-from fpdlib.judgement import against, judge, loading
+from fpdlib.judgement import against, judge, loading, subject
 from fpdlib.judgement.judge import Judgement, doubts, write
 from fpdlib.judgement.subject import Squeezed, Subject, optimises
 
@@ -209,6 +210,104 @@ def test_a_random_model_is_told_from_another_by_its_attributes(grey, tmp_path):
     assert "averaging 3 runs changes nothing" in str(judge(Linear().eval(), x, y, eot=3, store=tmp_path, **QUICK))
 
 
+class Pulled(Linear):
+    """Its answer flips where a pixel is above `high`, which is no plain value."""
+
+    def __init__(self, high):
+        super().__init__()
+        self.high = high
+
+    def forward(self, x):
+        return super().forward(x) * torch.where(x.flatten(1).amax(1, keepdim=True) > float(self.limit()), -1, 1)
+
+    def limit(self):
+        return getattr(self.high, "high", self.high)
+
+
+@pytest.mark.parametrize("kind", [torch.tensor, np.float32, np.asarray, lambda high: SimpleNamespace(high=high)])
+def test_attributes_that_are_no_plain_values_are_part_of_what_is_judged(grey, tmp_path, kind):
+    """On the images themselves both answer alike."""
+    far, near = (judge(Pulled(kind(high)).eval(), *grey, eps=0.1, store=tmp_path, **QUICK) for high in (5.0, 0.81))
+    assert far.page != near.page and near.worst.value < far.worst.value
+
+
+def test_noise_of_another_library_is_seeded_for_what_is_judged(grey, tmp_path):
+    class Elsewhere(Noisy):
+        def forward(self, x):
+            return self.inner(x) + torch.from_numpy(self._size * np.random.randn(len(x), 2).astype("float32"))
+
+    pages = [judge(Elsewhere(np.float32(size)).eval(), *grey, eot=2, store=tmp_path, **QUICK).page for size in (0.01, 9.0, 0.01)]
+    assert pages[0] == pages[2] != pages[1]
+    before = np.random.get_state()[1].copy(), torch.random.get_rng_state()
+    with subject.seeded(3):
+        first = np.random.rand(), float(torch.rand(()))
+    with subject.seeded(3):
+        assert (np.random.rand(), float(torch.rand(()))) == first
+    assert (np.random.get_state()[1] == before[0]).all() and torch.equal(torch.random.get_rng_state(), before[1])
+
+
+def test_what_a_forward_pass_changes_is_not_part_of_what_is_judged(grey, tmp_path):
+    class Counting(Linear):
+        def __init__(self):
+            super().__init__()
+            self.calls, self.sizes = 0, {}
+            self.register_buffer("seen", torch.zeros(()))
+
+        def forward(self, x):
+            self.calls += 1
+            self.seen += 1
+            self.sizes[len(x)] = self.calls
+            return super().forward(x)
+
+    model = Counting().eval()
+    assert judge(model, *grey, store=tmp_path, **QUICK).page == judge(model, *grey, store=tmp_path, **QUICK).page
+
+
+def test_pre_squeeze_is_part_of_what_is_judged(grey, tmp_path):
+    """An attribute of the model, with and without its gradient."""
+    x, y = grey
+    pages = []
+    for change in (torch.Tensor.detach, lambda out: out):
+        model = Behind(Linear(), lambda out: (1000 * out).tanh()).eval()
+        model.pre_squeeze = lambda x, model=model, change=change: change(model.inner(x))
+        pages.append(judge(model, x, y, eps=0.2, store=tmp_path, **QUICK))
+    assert pages[0].page != pages[1].page and pages[1].worst.value < pages[0].worst.value
+
+
+def test_complex_weights_are_left_as_they_are(grey, tmp_path):
+    class Fourier(Linear):
+        def __init__(self):
+            super().__init__()
+            self.filter = nn.Parameter(torch.ones(8, 5, dtype=torch.cfloat))
+
+        def forward(self, x):
+            return super().forward(torch.fft.irfft2(torch.fft.rfft2(x) * self.filter, s=(8, 8)))
+
+    model = Fourier().eval()
+    found = judge(model, *grey, eps=0.2, store=tmp_path, **QUICK)
+    assert found.clean.value == 1 and model.filter.dtype == torch.cfloat and model.scale.dtype == torch.float32
+
+
+def test_what_cannot_be_compared_is_one_error(grey, tmp_path):
+    x, y = grey
+    one = judge(Linear().eval(), x, y, eps=0.2, store=tmp_path, **QUICK)
+    for other, words in (
+        (judge(Linear().eval(), x, y, eps=0.1, store=tmp_path, **QUICK), "with eps 0.2, the second with 0.1"),
+        (judge(Linear().eval(), x.flip(0), y.flip(0), eps=0.2, store=tmp_path, **QUICK), "judged on other images"),
+        (judge(Linear().eval(), x, y, eps=0.2, store=tmp_path, **QUICK | {"few": 1}), "1 image that both networks were attacked on"),
+    ):
+        with pytest.raises(FPDError, match=words):
+            against(one, other)
+
+
+def test_where_nothing_falls_no_radius_is_told(grey, tmp_path):
+    x, y = grey
+    always = Wrapped(Linear(), lambda out: 0 * out + torch.tensor([0.0, 1.0])).eval()
+    found = judge(always, x[15:18], y[15:18], store=tmp_path, **QUICK)
+    assert not found.fell_first and "of half of 3 images no attack found where they fall" in str(found)
+    assert "chance" not in found.flags  # three of three right
+
+
 @pytest.mark.parametrize(
     ("before", "words"),
     [
@@ -234,12 +333,14 @@ def test_scaled_logits_hide_nothing_from_other_losses(grey, tmp_path):
     x, y = grey
     four = Wrapped(Linear(1e4), lambda out: torch.cat([out, torch.full_like(out, -5e4)], 1)).eval()
     found = judge(four, x, y, eps=0.31, store=tmp_path, **QUICK | {"steps": 100})
-    assert set(found.flags) == {"zero gradients", "eps 1"} and "other losses break them all" in found.flags["zero gradients"]
+    assert set(found.flags) == {"zero gradients", "eps 1"} and "; other losses have" in found.flags["zero gradients"]
     assert found.worst.value == 0 and found.searchable and "<svg" in found.page.read_text()
     distance = (x[:, 0, 0, 0] - 0.5).abs()
     assert np.abs(found.radius.to_numpy() - distance[found.radius.index.to_numpy()].numpy()).max() < 0.01
     two = judge(Linear(1e4).eval(), x, y, eps=0.31, store=tmp_path, **QUICK)
-    assert two.worst.value == 0 and not two.searchable  # no targeted loss of two classes
+    assert two.worst.value == 0 and not two.searchable  # of two classes there is no targeted loss that is free of the scale
+    near = judge(four, x, y, eps=0.15, store=tmp_path, **QUICK | {"steps": 100})
+    assert 0 < near.worst.value < 1 and near.searchable  # what stands within eps was found beyond
 
 
 def test_one_answer_for_every_image_is_flagged(grey, tmp_path):
@@ -256,7 +357,7 @@ def test_the_worst_case_rests_on_what_all_attacks_saw(grey, tmp_path):
     found = judge(Stairs().eval(), x, y, eps=0.28, store=tmp_path, **QUICK | {"few": 10})
     square = found.summary()["accuracy"]["square"]
     assert found.worst.n == square["n"] == 10 and found.worst.value <= square["value"]
-    assert not found.searchable and "upper bound" in str(found)
+    assert not found.searchable and "no attack found where they fall" in str(found)
 
 
 def test_the_class_is_part_of_what_is_judged(grey, tmp_path):
@@ -372,6 +473,9 @@ def test_an_attack_of_ones_own_joins_the_worst_case(grey, tmp_path):
     assert found.summary()["accuracy"]["own"]["value"] == pytest.approx(float((distance > 0.2).float().mean()), abs=0.07)
     assert found.worst.value <= found.summary()["accuracy"]["own"]["value"]
     told = found.page.read_text()
+    same = judge(Stairs().eval(), x, y, eps=0.2, attack=type("", (), {"__call__": lambda self, model, x, y, eps: x.double(),
+                 "__name__": "darker_or_lighter"})(), store=tmp_path, **QUICK)  # fmt: skip
+    assert same.page != found.page and same.stands("own").mean() == 1  # another of the same name, and of another type
     assert "they are projected back" in str(found) and "projected back" in told and "attack darker_or_lighter" in told
     still = judge(Stairs().eval(), x, y, eps=0.2, attack=lambda model, x, y, eps: x, names=[f"i{n}" for n in range(COUNT)],
                   store=tmp_path, **QUICK)  # fmt: skip
@@ -413,6 +517,17 @@ def test_a_spent_budget_is_an_upper_bound_and_goes_on(grey, tmp_path):
     assert not part.complete and set(part.outcomes) == {"published", "current"}
     assert "ended first, in gradients: the worst case is an upper bound" in str(part) and "\nat most" in str(part)
     assert "<h1>At most" in part.page.read_text()
+
+    def own(model, x, y, eps):
+        nonlocal made
+        made += len(x)
+        return x
+
+    made = 0
+    with pytest.raises(FPDError, match="29 names for 30 images"):
+        judge(Linear().eval(), x, y, names=list(range(29)), store=tmp_path, **QUICK)
+    while not judge(Linear().eval(), x, y, attack=own, budget=0.5, store=tmp_path / "own", **QUICK).complete:
+        assert made < 500  # an attack that is longer than the budget goes on, too
     whole = judge(Linear().eval(), x, y, store=tmp_path, **QUICK)
     assert whole.complete and whole.worst.value <= part.worst.value
     assert judge(Linear().eval(), x, y, store=tmp_path, **QUICK).counts == whole.counts  # read, not made again
@@ -431,6 +546,9 @@ def test_a_spent_budget_is_an_upper_bound_and_goes_on(grey, tmp_path):
             lambda m, x, y: (Wrapped(m, lambda out: out.bfloat16()).eval(), x, y),
             r"outputs are torch.bfloat16; accepted: torch.float32",
         ),
+        (lambda m, x, y: (Wrapped(m, torch.squeeze).eval(), x, y), r"gives \(2,\) for one image; accepted: \(1, 2\)"),
+        (lambda m, x, y: (Wrapped(m, lambda out: out.sigmoid().mul_(2)).eval(), x, y), "the model cannot be differentiated: Runtime"),
+        (lambda m, x, y: (nn.Sequential(nn.Flatten(), nn.LazyLinear(2)).eval(), x, y), "lazy modules without weights"),
         (lambda m, x, y: (Linear(float("nan")).eval(), x, y), "scale of the model's weights: not a number somewhere"),
         (lambda m, x, y: (half_trained(m), x, y), r"^1 of the model: in training mode; call model.eval"),
         (lambda m, x, y: (Wrapped(m, lambda out: out).eval(), x.permute(0, 2, 3, 1), y), r"channels first. Transpose"),
@@ -535,6 +653,8 @@ def test_the_command_judges_and_compares(command):
     numbers = np.load("grey.npz")["images"][:, 0, 0, 0]
     name, radius = first["fell first"][0]  # the number of the image in the file
     assert radius == pytest.approx(abs(numbers[int(name)] - 0.5), abs=0.01)
+    status, said, wrong = command("--model", "mine:Linear", "--model", "mine:Stairs", "--few", "1", *common)
+    assert status == 2 and said.count("worst case") == 2 and "1 image that both networks were attacked on" in wrong
     status, said, _ = command("--model", "mine:Talks", "--json", *common)
     (told,) = json.loads(said)
     assert (

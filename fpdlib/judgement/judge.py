@@ -1,5 +1,6 @@
 """One network, judged: what the paper's way of attacking leaves, what everything leaves, the radius of each image, and flags."""
 
+import hashlib
 import json
 import numbers
 import re
@@ -22,7 +23,7 @@ from fpdlib.attacks.views import View
 from fpdlib.errors import BudgetExhausted, FPDError, choose
 from fpdlib.evaluation.outcomes import Rate
 from fpdlib.files import project_folder, replace_file
-from fpdlib.judgement.subject import Own, Squeezed, Subject, fingerprint, images_of, subject_of
+from fpdlib.judgement.subject import Own, Squeezed, Subject, described, fingerprint, images_of, source, subject_of
 from fpdlib.runtime import Budget
 
 BATCH = 25  # images: a budget ends, and a killed judgement goes on, behind one
@@ -82,21 +83,24 @@ class Judgement:
 
     @property
     def stuck(self) -> bool:
-        """Whether of these images some stand under the gradients of every loss."""
-        return bool((self.blind & self.stands("gradients").reindex(self.blind.index, fill_value=True)).any())
+        """Whether the search for radii found nothing on some of these images (for L2: the gradients of every loss did not)."""
+        if "radius" in self.outcomes:
+            stands = evaluation.radii(self.outcomes["radius"]) >= 1
+        else:
+            stands = self.stands("gradients")
+        both = self.blind.index.intersection(stands.index)
+        return bool((self.blind[both] & stands[both]).any())
 
     @property
     def searchable(self) -> bool:
         """Whether gradients led somewhere; if not, radii are what a few attacks at one epsilon happened to find."""
         lost = UNBOUNDED in self.flags and self.stands("gradients").mean() >= self.stands(UNBOUNDED).mean()
-        # of fewer than four classes no loss that is free of the scale is searched with
-        stuck = "zero gradients" in self.flags and (self.stuck or self.settings.get("classes", 4) < 4)
-        return not (lost or stuck or {"no gradient", "black box"} & set(self.flags))
+        return not (lost or {"no gradient", "black box"} & set(self.flags) or ("zero gradients" in self.flags and self.stuck))
 
     @property
     def fell_first(self) -> list[tuple[str, float]]:
         """The ten images with the smallest radii, as they are called."""
-        smallest = self.radius[self.radius > 0].nsmallest(10)
+        smallest = self.radius[(self.radius > 0) & (self.radius < 1)].nsmallest(10)
         return [(str(index if self.names is None else self.names[index]), float(radius)) for index, radius in smallest.items()]
 
     @property
@@ -132,7 +136,9 @@ class Judgement:
                 for name, r in rates.items() if self.complete or name != "worst case"]  # fmt: skip
         if told["median radius"] is not None:
             bound = " (an upper bound: gradients lead nowhere)" * (not self.searchable)
-            rows.append(f"half of {len(self.radius)} images fall to a perturbation of at most {told['median radius']:.3f}{bound}")
+            half = f"half of {len(self.radius)} images"
+            fall = f"{half} fall to a perturbation of at most {told['median radius']:.3f}{bound}"
+            rows.append(fall if told["median radius"] < 1 else f"of {half} no attack found where they fall")
         notes = [*(f"{flag}: {words}" for flag, words in self.flags.items()), *self.notes]
         cost = f"{self.norm} eps {self.eps:g}; {told['seconds']:.0f} s, {told['backward passes']} backward passes"
         return "\n".join([*head, *rows, *notes, cost])
@@ -200,6 +206,9 @@ def judge(model: nn.Module, images: Tensor, labels: Tensor, norm: str = "linf", 
     steps, queries, eot = int(steps), int(queries), int(eot)
     device = next((p.device for p in model.parameters()), "cpu") if isinstance(model, nn.Module) else "cpu"
     splits = images_of(images, labels, device)
+    names = None if names is None else list(names)
+    if names is not None and len(names) != len(splits.test):
+        raise FPDError(f"{len(names)} names for {len(splits.test)} images; accepted: one an image.")
     subject, flags = subject_of(model, splits.test, eot)
     notes = [f"the model is random: {eot} runs are averaged"] if subject.random and eot > 1 else []
     if eot > 1 and not subject.random:
@@ -214,15 +223,18 @@ def judge(model: nn.Module, images: Tensor, labels: Tensor, norm: str = "linf", 
             )
     few = min(int(few), len(splits.test))
     specs = suite(norm, float(eps), len(splits.test), few, steps, queries, attack)
-    name = fingerprint(subject, splits.test, norm, float(eps), eot, few, steps, queries)
-    folder = (Path(store) if store else project_folder("store", "FPD_STORE") / "judgements") / name
     called = getattr(attack, "__name__", type(attack).__name__) if attack is not None else ""
-    settings = {"classes": subject.spec.num_classes, "eot": eot, "few": few, "steps": steps, "queries": queries, "attack": called}
-    found = Judgement(norm, float(eps), {}, {}, flags, title=title, settings=settings, notes=notes, names=names)
-    for path in folder.glob("own.*"):  # its code may have changed
-        path.unlink()
+    own = hashlib.sha256((source(attack) + described(attack)).encode()).hexdigest()[:6] if attack is not None else ""
+    name = fingerprint(subject, splits.test, eot, repr({key: spec for key, spec in specs.items() if key != "own"}))
+    folder = (Path(store) if store else project_folder("store", "FPD_STORE") / "judgements") / name
+    paths = {key: folder / (f"own-{own}" if key == "own" else key) for key in specs}
+    settings = {"eot": eot, "few": few, "steps": steps, "queries": queries, "attack": called}
+    found = Judgement(norm, float(eps), {}, {}, flags, title=str(title), settings=settings, notes=notes, names=names)
+    for path in folder.glob("own-*"):  # what it imports may have changed
+        if path.name != f"own-{own}.partial":
+            path.unlink()
     limit, say = Budget(budget), say or (lambda words: None)
-    missing = [key for key in specs if not (folder / key).with_suffix(".json").exists()]
+    missing = [key for key in specs if not paths[key].with_suffix(".json").exists()]
     if missing:
         seconds = cost(subject, splits.test, specs, missing)
         told = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
@@ -230,14 +242,14 @@ def judge(model: nn.Module, images: Tensor, labels: Tensor, norm: str = "linf", 
     for key, spec in specs.items():
         say(f"{key}: {spec.images} images" + ", from the store" * (key not in missing))
         try:
-            found.outcomes[key], found.counts[key] = outcome(subject, splits, spec, folder / key, limit)
+            found.outcomes[key], found.counts[key] = outcome(subject, splits, spec, paths[key], limit)
         except BudgetExhausted:
             found.complete, found.cut_in = False, key
             break
     if not found.outcomes:
         raise BudgetExhausted("not even the first attack was finished")
     found.flags |= dict(doubts(subject, found))
-    found.page = folder / ("-".join(["judgement", *re.findall(r"\w+", called)]) + ".html")
+    found.page = folder / ("-".join(["judgement", *re.findall(r"\w+", called), *([own] if own else [])]) + ".html")
     write(found)
     return found
 
@@ -276,12 +288,12 @@ def doubts(subject: Subject, found: Judgement) -> Iterator[tuple[str, str]]:
     chance = 1 / subject.spec.num_classes
     answers = first["clean_prediction"].unique()
     alone = len(answers) == 1 and first["label"].nunique() > 1
-    if alone or evaluation.rate(right).low <= chance:
+    if alone or (evaluation.rate(right).low <= chance and right.mean() < (1 + chance) / 2):
         words = f"every image gets class {answers[0]}, {100 * right.mean():.0f} %" if alone else f"{100 * right.mean():.0f} %"
         yield "chance", (f"{words} of clean images right: are the weights not loaded (--weights), the images normalised twice or "
                          "expected in [0, 255], the labels others?")  # fmt: skip
     if statistics.masked(found.blind.to_numpy()):
-        hint = "" if isinstance(subject, Squeezed) else "; other losses break them all" if not found.stuck else (
+        hint = "" if isinstance(subject, Squeezed) else "; other losses have" if not found.stuck else (
             ". If a squeezing function such as tanh or a scale takes it, give the model a method `pre_squeeze(x)` with the logits "
             "before; if a part cannot be differentiated, write an attack of your own (--attack)")  # fmt: skip
         yield "zero gradients", f"the published attack's loss has no gradient on {100 * found.blind.mean():.0f} % of the images{hint}"
@@ -306,9 +318,17 @@ def doubts(subject: Subject, found: Judgement) -> Iterator[tuple[str, str]]:
 def against(first: Judgement, second: Judgement) -> str:
     """Two networks on the same images, in words: the difference in the worst case over the attacks that both have, with its paired
     95 % interval. Both pages say it."""
+    for what, one, other in (("norm", first.norm, second.norm), ("eps", first.eps, second.eps)):
+        if one != other:
+            raise FPDError(f"the first was judged with {what} {one}, the second with {other}; accepted: judgements of the same.")
+    labels = [next(iter(one.outcomes.values())).set_index("index")["label"].sort_index() for one in (first, second)]
+    if not labels[0].equals(labels[1]):
+        raise FPDError("the two networks were judged on other images; accepted: judgements of the same images and labels.")
     made = [name for name in (*CHEAP, *WORST) if name in first.outcomes and name in second.outcomes]
     whole = first.complete and second.complete
     both = pd.concat([one.left if whole else one.stands(*made) for one in (first, second)], axis=1, join="inner").astype(float)
+    if len(both) < 2:
+        raise FPDError(f"{len(both)} image that both networks were attacked on; accepted: two or more (--images, --few).")
     found = statistics.compare(both[0].to_numpy(), both[1].to_numpy())
     words = f"{100 * found.effect:+.1f} points [{100 * found.low:.1f}, {100 * found.high:.1f}], n = {found.n}; of these two networks"
     words += "; nothing is left of either" * (not both.to_numpy().any())

@@ -23,7 +23,7 @@ DEFAULT = 100  # images
 
 def named(place: str, what: str):
     """The object that 'package.module:name' names; the working directory is looked through first."""
-    place = place.replace(".py:", ":")
+    place = place.removeprefix("./").replace(".py:", ":")
     module, _, name = place.partition(":")
     if not module or not name:
         raise FPDError(f"{what} is {place!r}; accepted: package.module:name, such as mine.networks:build.")
@@ -31,7 +31,7 @@ def named(place: str, what: str):
         sys.path.insert(0, "")
     try:
         found = importlib.import_module(module)
-    except Exception as error:  # whatever a stranger's module raises
+    except (Exception, SystemExit) as error:  # whatever a stranger's module raises
         missing = isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]
         hint = f" It was looked for in {Path.cwd()} and where Python imports from." if missing else ""
         raise FPDError(f"{what} is {place!r}, but {module} cannot be imported: {said(error)}.{hint}") from error
@@ -106,6 +106,8 @@ def read(name: str, count: int | None, size: int, channels: int = 3) -> tuple[Te
                 images, labels = (torch.from_numpy(file[part]) for part in ("images", "labels"))
         except (OSError, ValueError, TypeError, BadZipFile, EOFError) as error:
             raise FPDError(f"data {name!r} cannot be read ({said(error)}); accepted: numbers of NumPy's plain types.") from error
+        if not images.dim():
+            raise FPDError(f"data {name!r} has one number for `images`; accepted: (N, C, H, W).")
         if images.shape[:1] != labels.shape[:1]:
             raise FPDError(
                 f"data {name!r} has {len(images)} images and labels of shape {tuple(labels.shape)}; accepted: one an image."

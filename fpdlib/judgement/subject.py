@@ -3,13 +3,15 @@
 import contextlib
 import hashlib
 import inspect
+import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 from typing import ClassVar
 from unittest import mock
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +23,21 @@ TINY = 1e-12  # below it a probability has no logarithm
 SLOP = 1e-5  # by which pixels may leave [0, 1]
 STEADY = 0.02  # share of answers that may change although a random defence is averaged
 INTERNAL = frozenset(vars(nn.Module()))  # attributes that every module has
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Random numbers of torch, NumPy and Python from this seed on, and as they were afterwards."""
+    before = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
 
 
 class Subject(nn.Module):
@@ -92,6 +109,7 @@ def images_of(images: Tensor, labels: Tensor, device: torch.device) -> data.Spli
     if labels.shape != images.shape[:1] or labels.is_floating_point():
         shape, kind = tuple(labels.shape), labels.dtype
         raise FPDError(f"labels have shape {shape} and type {kind}; accepted: one integer an image ({len(images)}).")
+    images = images.detach()
     test = Given(images.float().to(device), labels.long().to(device), images.float().to(device))
     return data.Splits("given", test, test, test)
 
@@ -105,16 +123,18 @@ def subject_of(model: nn.Module, test: data.Images, eot: int) -> tuple[Subject, 
             f"{', '.join(training[:3])}{' and more' * (len(training) > 3)} of the model: in training mode; call model.eval() "
             "first. A random defence draws in its forward whatever the mode, such as functional.dropout(x, training=True)."
         )
+    if any(map(nn.parameter.is_lazy, model.parameters())):
+        raise FPDError("the model has lazy modules without weights; run it on a batch, or load its weights, first.")
     kinds = {str(p.dtype) for p in model.parameters() if p.is_floating_point()} - {"torch.float32"}
     if kinds:
         raise FPDError(f"the model's weights are {', '.join(sorted(kinds))}; accepted: float32. Call model.float() first.")
-    if broken := [name for name, value in model.state_dict().items() if value.is_floating_point() and value.isnan().any()]:
+    if broken := [name for name, value in tensors(model) if value.is_floating_point() and value.isnan().any()]:
         raise FPDError(f"{', '.join(broken[:3])} of the model's weights: not a number somewhere; accepted: numbers. Train it again.")
     x, y, flags = test.batch(slice(0, 20)).clone(), test.labels, {}
     before = x.clone()
     with torch.no_grad():
         try:
-            out, again = model(x), model(x)
+            out, again, alone = model(x), model(x), model(x[:1])
         except Exception as error:  # whatever a stranger's code raises
             raise FPDError(
                 f"the model does not take images of shape {tuple(x.shape)}: {said(error)}. (--channels, --size for other images.)"
@@ -124,6 +144,9 @@ def subject_of(model: nn.Module, test: data.Images, eot: int) -> tuple[Subject, 
     if not isinstance(out, Tensor) or out.dim() != 2 or len(out) != len(x) or out.shape[1] < 2:
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise FPDError(f"the model gives {got} for {len(x)} images; accepted: logits of shape ({len(x)}, classes).")
+    if getattr(alone, "shape", ()) != out[:1].shape:
+        got = tuple(getattr(alone, "shape", ()))
+        raise FPDError(f"the model gives {got} for one image; accepted: {tuple(out[:1].shape)}, as for {len(x)} (a squeeze()?).")
     if out.dtype != torch.float32:
         raise FPDError(f"the model's outputs are {out.dtype}; accepted: torch.float32. Call .float() on them, autocast off.")
     low, high, outputs = int(y.min()), int(y.max()), out.shape[1]
@@ -137,16 +160,16 @@ def subject_of(model: nn.Module, test: data.Images, eot: int) -> tuple[Subject, 
     if optimises(model, x):
         flags["optimises"] = "the forward pass computes gradients or steps an optimiser: attacks may not see through it"
     squeezed = callable(getattr(model, "pre_squeeze", None))
-    random = not torch.equal(out.nan_to_num(), again.nan_to_num())
+    changing = not torch.equal(out.nan_to_num(), again.nan_to_num())
     if squeezed:
-        check_squeezed(model, x, out, random)
+        check_squeezed(model, x)
     subject = (Squeezed if squeezed else Subject)(model, out.shape[1], probabilities, eot)
-    subject.random = random
+    subject.random = changing
     try:
         predict_in_float64(model, x[:1])
     except Exception:  # what is cast to float32, NumPy, parts that are not registered: only an overflow would need it
         subject.double_precision = False
-    if random:
+    if changing:
         with torch.no_grad():
             first, second = (torch.cat([subject(part) for part in test.pixels[:200].split(100)]).argmax(1) for _ in range(2))
         if (moved := (first != second).float().mean()) > STEADY or eot == 1:
@@ -163,19 +186,30 @@ def subject_of(model: nn.Module, test: data.Images, eot: int) -> tuple[Subject, 
     return subject, flags
 
 
-def check_squeezed(model: nn.Module, x: Tensor, out: Tensor, random: bool) -> None:
+def tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
+    return [(name, value) for name, value in model.state_dict().items() if isinstance(value, Tensor)]
+
+
+def check_squeezed(model: nn.Module, x: Tensor) -> None:
     """FPDError if `pre_squeeze` does not give logits whose largest is among the largest of the output (where tanh rounds, there are
-    several). A random model may differ by chance."""
+    several). Of a random model with the same random numbers; one that draws others nevertheless may differ by chance."""
+    with torch.no_grad():
+        with seeded(0):
+            out = model(x)
+        with seeded(0):
+            steady = torch.equal(out, model(x))
     try:
-        with torch.no_grad():
+        with torch.no_grad(), seeded(0):
             before = model.pre_squeeze(x)
     except Exception as error:
         raise FPDError(f"the model's pre_squeeze failed: {said(error)}. It is called as pre_squeeze(x) and gives logits.") from error
     if not isinstance(before, Tensor) or before.shape != out.shape or before.dtype != out.dtype:
         got = f"{tuple(before.shape)} {before.dtype}" if isinstance(before, Tensor) else type(before).__name__
         raise FPDError(f"the model's pre_squeeze gives {got}; accepted: logits as the output, {tuple(out.shape)} {out.dtype}.")
+    if before.isnan().any() and not out.isnan().any():
+        raise FPDError("the model's pre_squeeze gives outputs that are not numbers on clean images; accepted: logits.")
     other = out.gather(1, before.argmax(1, keepdim=True))[:, 0] < out.amax(1) - 1e-5 * out.abs().amax(1)
-    if other.float().mean() > (0.5 if random else 0):
+    if steady and other.any():
         raise FPDError(
             f"the model's pre_squeeze ranks another class first than its output on {int(other.sum())} of {len(x)} images; accepted: "
             "the logits before a squeezing function that keeps their order."
@@ -185,9 +219,12 @@ def check_squeezed(model: nn.Module, x: Tensor, out: Tensor, random: bool) -> No
 def cuts(model: nn.Module, x: Tensor) -> bool:
     """Whether the graph from the output does not reach the image."""
     x = x.clone().requires_grad_()
-    with torch.enable_grad():
-        out = model(x).sum()
-        return not out.requires_grad or torch.autograd.grad(out, x, allow_unused=True)[0] is None
+    try:
+        with torch.enable_grad():
+            out = model(x).sum()
+            return not out.requires_grad or torch.autograd.grad(out, x, allow_unused=True)[0] is None
+    except Exception as error:
+        raise FPDError(f"the model cannot be differentiated: {said(error)}. Detach the part that cannot, or mend it.") from error
 
 
 def optimises(model: nn.Module, x: Tensor) -> bool:
@@ -201,10 +238,8 @@ def optimises(model: nn.Module, x: Tensor) -> bool:
 
         return call
 
-    with (
-        mock.patch("torch.autograd.grad", watched(torch.autograd.grad)),
-        mock.patch("torch.Tensor.backward", watched(Tensor.backward)),
-    ):
+    # all ways to ask for gradients go through it, under whatever name they were imported
+    with mock.patch("torch.autograd._engine_run_backward", watched(torch.autograd._engine_run_backward)):
         model(x[:1])
     return bool(asked)
 
@@ -224,7 +259,8 @@ class Own:
     def attempts(self, eps: float):
         def attempt(view: nn.Module, x: Tensor, y: Tensor, seed: int, classes: int) -> Tensor:
             try:
-                found = self.call(view.network.network, x.clone(), y, eps)
+                with seeded(seed):
+                    found = self.call(view.network.network, x.clone(), y, eps)
             except Exception as error:
                 raise FPDError(f"the attack failed: {said(error)}. It is called as attack(model, x, y, eps).") from error
             if not isinstance(found, Tensor) or found.shape != x.shape:
@@ -234,46 +270,72 @@ class Own:
                 raise FPDError(
                     f"the attack gave {bad} of {len(x)} images with pixels that are not numbers; accepted: pixels in [0, 1]."
                 )
-            return found.detach()
+            return found.detach().to(x)
 
         yield "own", attempt
 
 
 def fingerprint(subject: Subject, test: data.Images, *settings: object) -> str:
-    """SHA-256 of what a judgement is about: the model's code (whole files, since a function beside the class is part of it), plain
-    attributes, weights, answers and sizes of gradients (two models may share all of these and differ in an import; one that draws
-    from another generator than torch's has none that last), images, labels, settings."""
-    kinds = [type(subject).__name__, *(f"{type(m).__module__}.{type(m).__qualname__}" for m in subject.network.modules())]
-    sources = sorted({source(type(module)) for module in subject.network.modules()})
-    attributes = [{key: value for key, value in vars(module).items() if key not in INTERNAL and plain(value)}
-                  for module in subject.network.modules()]  # fmt: skip
-    digest = hashlib.sha256(repr((kinds, sources, attributes, *settings)).encode())
-    x, passes = test.batch(slice(0, 20)).clone().requires_grad_(), []
-    for _ in range(2):
-        with torch.enable_grad(), torch.random.fork_rng():
-            torch.manual_seed(0)
-            out = subject(x)
-            (gradient,) = torch.autograd.grad(out.amax(1).sum(), x)
-        sizes = [f"{float(size):.2e}" for size in gradient.flatten(1).abs().sum(1)]  # GPUs add in no fixed order
-        passes.append((out.detach(), sizes))
-    (out, sizes), (again, _) = passes
-    lasting = torch.equal(out, again)
-    digest.update(repr(sizes if lasting else "random").encode())
-    for tensor in (*subject.network.state_dict().values(), test.pixels, test.labels, *([out] if lasting else ())):
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    """SHA-256 of what a judgement is about: the model's code (whole files, since a function beside the class is part of it, and what
+    of it is loaded), attributes, weights, answers and sizes of gradients (two models may share all of these and differ in an import;
+    one that draws from a generator of its own has none that last), images, labels, settings. What a forward pass changes, such as a
+    counter, is left out."""
+    network, x = subject.network, test.batch(slice(0, 20)).clone().requires_grad_()
+    kinds = [type(subject).__name__, *(f"{type(m).__module__}.{type(m).__qualname__}" for m in network.modules())]
+    sources = sorted({source(type(module)) for module in network.modules()})
+    before, told = state(network), []
+    for call in (subject, subject.pre_squeeze) if isinstance(subject, Squeezed) else (subject,):
+        passes = []
+        for _ in range(2):
+            with torch.enable_grad(), seeded(0):
+                out = call(x)
+                (gradient,) = torch.autograd.grad(out.amax(1).sum(), x)
+            sizes = [f"{float(size):.2e}" for size in gradient.flatten(1).abs().sum(1)]  # GPUs add in no fixed order
+            passes.append((described(out), sizes))
+        told.append(passes[0] if passes[0][0] == passes[1][0] else "random")
+    after = state(network)
+    lasting = {name: value for name, value in before.items() if after.get(name) == value}
+    what = (kinds, sources, lasting, told, described(test.pixels), described(test.labels), *settings)
+    return hashlib.sha256(repr(what).encode()).hexdigest()[:16]
 
 
-def plain(value: object) -> bool:
-    """Whether a value says the same in every process."""
+def state(network: nn.Module) -> dict[str, str]:
+    """What a network is beside its code: tensors, attributes, hooks, and the code of its methods that is loaded."""
+    found = {name: described(value) for name, value in tensors(network)}
+    for name, module in network.named_modules():
+        own = {key: value for key, value in vars(module).items() if key not in INTERNAL}
+        own |= {"hooks": [*module._forward_hooks.values(), *module._forward_pre_hooks.values()],
+                "methods": [value for value in vars(type(module)).values() if isinstance(value, FunctionType)]}  # fmt: skip
+        found |= {f"{name}: {key}": described(value) for key, value in own.items()}
+    return found
+
+
+def described(value: object, depth: int = 5) -> str:
+    """A value in words that are the same in every process and, as far as that goes, another's for another value."""
+    within = lambda inner: described(inner, depth - 1)  # noqa: E731
+    if isinstance(value, bool | int | float | complex | str | bytes | None):
+        return repr(value)
+    if isinstance(value, Tensor):
+        plain = value.detach().cpu().contiguous().reshape(-1)
+        return f"{value.dtype} {tuple(value.shape)} {hashlib.sha256(plain.view(torch.uint8).numpy()).hexdigest()}"
+    if isinstance(value, np.ndarray | np.generic):
+        return f"{value.dtype} {value.shape} {hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()}"
+    if depth == 0:
+        return type(value).__qualname__
     if isinstance(value, dict):
-        return plain([*value, *value.values()])
-    return all(map(plain, value)) if isinstance(value, list | tuple) else isinstance(value, bool | int | float | str | None)
+        return f"{{{', '.join(f'{within(key)}: {within(inner)}' for key, inner in value.items())}}}"
+    if isinstance(value, list | tuple | set | frozenset):
+        return f"[{', '.join(map(within, value) if isinstance(value, list | tuple) else sorted(map(within, value)))}]"
+    if isinstance(value, FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        code = value.__code__
+        return f"{value.__qualname__} {within([code.co_code, code.co_consts, code.co_names, value.__defaults__, cells])}"
+    return f"{type(value).__qualname__} {within(getattr(value, '__dict__', {}))}"
 
 
-def source(kind: type) -> str:
-    """The code around a class: its file, or what a notebook has of it."""
-    for what in (sys.modules.get(kind.__module__), kind):
+def source(kind: Callable) -> str:
+    """The code around a class or function: its file, or what a notebook has of it."""
+    for what in (sys.modules.get(getattr(kind, "__module__", "")), kind):
         with contextlib.suppress(OSError, TypeError):
             return inspect.getsource(what)
-    return kind.__qualname__
+    return getattr(kind, "__qualname__", type(kind).__qualname__)

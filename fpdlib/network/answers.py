@@ -1,8 +1,8 @@
 """What a network answers, and when an answer counts as wrong although float32 overflowed."""
 
+import copy
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -49,14 +49,9 @@ def predict(network: nn.Module, x: Tensor) -> Tensor:
     return answer(deployed(network, x))
 
 
-@contextmanager
-def in_float64(network: nn.Module) -> Iterator[nn.Module]:
-    """The same network with its weights in double precision, as they were afterwards: float32 to float64 and back is exact."""
-    before = next((p.dtype for p in network.parameters()), torch.float32)
-    try:
-        yield network.double()
-    finally:
-        network.to(before)
+def in_float64(network: nn.Module) -> nn.Module:
+    """A copy of the network with its weights in double precision."""
+    return copy.deepcopy(network).double()
 
 
 def predict_in_float64(network: nn.Module, x: Tensor) -> Tensor:
@@ -64,8 +59,7 @@ def predict_in_float64(network: nn.Module, x: Tensor) -> Tensor:
     `double_precision` answers as it is."""
     if not getattr(network, "double_precision", True):
         return answer(deployed(network, x))
-    with in_float64(network) as exact:
-        logits = deployed(exact, x.double())
+    logits = deployed(in_float64(network), x.double())
     return torch.where(logits.isfinite().all(1), answer(logits), NOT_A_NUMBER)
 
 
