@@ -112,7 +112,7 @@ def test_the_initialisation_is_part_of_every_key():
 def test_committed_evidence_is_complete_and_gives_the_committed_tables(profile, tmp_path):
     """Every number of the committed tables is regenerated from the committed per-example outcomes."""
     folder = RESULTS / profile
-    committed = pd.read_csv(folder / "tables" / "table1.csv").fillna({"column": ""})
+    committed = pd.read_csv(folder / "tables" / "table1.csv", dtype={"column": str}).fillna({"column": ""})
     evidence = fpdlib.load(fpdlib.plan("table1", profile=profile), str(tmp_path))
     assert not evidence.missing() and evidence.setting == "table1"
     found = report.measured(evidence, committed["network"].unique(), committed["measure"].unique())
