@@ -246,6 +246,15 @@ def test_noise_of_another_library_is_seeded_for_what_is_judged(grey, tmp_path):
     assert (np.random.get_state()[1] == before[0]).all() and torch.equal(torch.random.get_rng_state(), before[1])
 
 
+def test_a_closure_whose_variable_comes_later_is_described():
+    def calls():
+        return later
+
+    early = subject.described(calls)
+    later = 1
+    assert calls() == later and early != subject.described(calls)
+
+
 def test_what_a_forward_pass_changes_is_not_part_of_what_is_judged(grey, tmp_path):
     class Counting(Linear):
         def __init__(self):

@@ -327,8 +327,10 @@ def described(value: object, depth: int = 5) -> str:
     if isinstance(value, list | tuple | set | frozenset):
         return f"[{', '.join(map(within, value) if isinstance(value, list | tuple) else sorted(map(within, value)))}]"
     if isinstance(value, FunctionType):
-        cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        code = value.__code__
+        code, cells = value.__code__, []
+        for cell in value.__closure__ or ():
+            with contextlib.suppress(ValueError):  # not filled yet
+                cells.append(cell.cell_contents)
         return f"{value.__qualname__} {within([code.co_code, code.co_consts, code.co_names, value.__defaults__, cells])}"
     return f"{type(value).__qualname__} {within(getattr(value, '__dict__', {}))}"
 
