@@ -27,14 +27,14 @@ def verdicts():
 def test_readme_is_one_page():
     assert len(README.splitlines()) <= 120
     rows = [re.sub(r"  +", " ", line) for line in README.splitlines() if line.startswith("|") and "|:--" not in line]
-    assert max(map(len, rows)) <= 100
+    assert max(map(len, rows)) <= 106
     order = ("tables/glance.md", "tables/answer.md", "headlines.png", "tables/headlines.md", "make reproduce      #")
     assert sorted(order, key=README.index) == list(order)
 
 
 def test_the_code_in_readme_runs():
     blocks = re.findall(r"```python\n(.*?)```", README, re.S)
-    assert len(blocks) == 2
+    assert len(blocks) == 1
     scope = {}
     for block in blocks:
         exec(block, scope)

@@ -161,6 +161,7 @@ def test_on_a_gpu_graphs_train_what_the_steps_train(spec):
     ours, _ = trained(spec, replace(QUICK, lr=1e-3), Captured, "cuda")
     theirs, _ = trained(spec, replace(QUICK, lr=1e-3), Eager, "cuda")
     for mine, other in zip(ours, theirs, strict=True):  # sums in another order, ten steps of Adamax behind them
+        assert abs(mine.pop("correct", 0) - other.pop("correct", 0)) <= 1  # an image at the border between two classes
         assert mine == pytest.approx(other, rel=0.1, abs=0.01)
 
 

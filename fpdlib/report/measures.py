@@ -30,7 +30,8 @@ def planned(evidence: Evidence, name: str, measure: str, seed: int) -> tuple[str
     in the norm and space of the suite's sound one. Any other: itself.
     """
     if measure == "average":
-        return "white-box", "transfer-oracle"
+        prefix = "published/" * ("white-box" not in evidence.profile.attacks)
+        return f"{prefix}white-box", f"{prefix}transfer-oracle"
     if not measure.startswith(("worst", "radius")):
         return (measure,)
     suite, base = evidence.profile.attacks, measure.replace("worst", "sound", 1)

@@ -13,8 +13,8 @@ TABLES = {
     "1": (("table1", "headlines", "order"), "08-table1"), "2": (("table2",), "09-table2"), "3": (("table3",), "10-table3"),
     "4": (("table4",), "11-table4"), "caltech": (("caltech",), "12-caltech"), "known-answer": (("anchor",), "14-is-it-real"),
     "claims": (("claims",), "17-beyond"), "answer": (("answer",), "18-answers"),
-    "glance": (("glance",), "18-answers"), "scale": (("scale_answer", "scale"), "20-scale"), "longer": (("longer",), "21-longer"),
-    "f4ib": (("f4ib",), "06-inner-layers"),
+    "glance": (("glance",), "18-answers"), "scale": (("scale_answer", "scale"), "20-scale"),
+    "longer": (("longer_glance", "longer"), "21-longer"), "f4ib": (("f4ib",), "06-inner-layers"),
 }  # fmt: skip
 
 
