@@ -153,3 +153,24 @@ def test_psnr_is_the_textbooks():
 
     a = np.full((8, 8, 3), 0.5, np.float32)
     assert studies.psnr(a, a) == 100 and studies.psnr(a, a + np.float32(0.1)) == pytest.approx(20, abs=0.01)
+
+
+class Bright(nn.Module):
+    """Two classes by mean brightness, behind a tanh."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor([60.0, -60.0]))
+
+    def forward(self, x):
+        return ((x.flatten(1).mean(1, keepdim=True) - 0.5) * self.scale).tanh()
+
+
+def test_precision_tells_a_gradient_that_was_rounded_away():
+    """At 12 before tanh the slope is zero in float32 and not in float64; at 6 in neither."""
+    x = torch.stack([torch.full((3, 4, 4), brightness) for brightness in (0.7, 0.6, 0.3)])
+    frame = studies.Precision(3).measure(Bright(), x, torch.zeros(3, dtype=torch.long), torch.arange(3), 0)
+    single, double = (frame[frame["precision"] == precision] for precision in ("float32", "float64"))
+    assert single["stands"].tolist() == [True, False, False]  # the last was wrong before
+    assert single["unmoved"].tolist() == [True, False, True]
+    assert not double["stands"].any() and not double["unmoved"].any()

@@ -84,7 +84,7 @@ OTHER = {
     MadeForFPD: dict(steps=7, parts=("front",), norm="l2"),
     Radius: dict(fmn_steps=7, rounds=((0.5, 7),), targets=2, norm="l2"),
     studies.Smoothness: dict(images=7, radius=0.1), studies.Neighbourhood: dict(images=7, draws=3, deltas=(0.1,)),
-    studies.Filter: dict(images=7, eps=0.2),
+    studies.Filter: dict(images=7, eps=0.2), studies.Precision: dict(images=7, eps=0.2, steps=3, step_size=0.1),
     studies.Diagnosis: dict(spec=DiagnosisSpec(eps=0.1)),
 }  # fmt: skip
 FULL = VARIANTS["F"].spec(PROFILES["smoke"])
@@ -94,7 +94,7 @@ BASES = {
     TargetedMargin: TargetedMargin(), ART: ART("l2-cw", "l2"), ART010: ART010("l2-pgd", "l2"), Foolbox: Foolbox("l2-deepfool", "l2"),
     AutoAttack: AutoAttack(), Chain: Chain((PGD(((1, None, 0),)),)), studies.Smoothness: studies.Smoothness(5),
     MadeForFPD: MadeForFPD(), Radius: Radius(), studies.Neighbourhood: studies.Neighbourhood(5), studies.Filter: studies.Filter(5),
-    studies.Diagnosis: studies.Diagnosis(DiagnosisSpec()),
+    studies.Diagnosis: studies.Diagnosis(DiagnosisSpec()), studies.Precision: studies.Precision(5),
 }  # fmt: skip
 
 

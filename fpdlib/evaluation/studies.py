@@ -1,6 +1,6 @@
 """Measurements of a trained network beside its outcomes, each a frozen value that runs on it: the gradient-masking checks, the
 restored images of Fig. 5, and what the text claims and no table shows: smoothness (Sec. 3.3), stability in a neighbourhood
-(Sec. 3.4), the threshold on badly restored images that Sec. 5 proposes.
+(Sec. 3.4), the threshold on badly restored images that Sec. 5 proposes; and what rounding does to the published attack.
 
 `run(model, splits, seed, others)` gives {name: data frame or arrays}; `save` and `read` keep them as files.
 """
@@ -23,7 +23,7 @@ from fpdlib.attacks.views import View, loss_gradient
 from fpdlib.data.images import Images, Splits
 from fpdlib.evaluation.diagnostics import DiagnosisSpec, diagnose
 from fpdlib.evaluation.outcomes import craft, evaluate, test_order
-from fpdlib.network.answers import NOT_A_NUMBER, OVERFLOWS, attacked, predict
+from fpdlib.network.answers import NOT_A_NUMBER, OVERFLOWS, attacked, in_float64, predict
 from fpdlib.runtime import generator
 
 Found = dict[str, pd.DataFrame | dict[str, np.ndarray]]
@@ -39,9 +39,11 @@ GALLERY = 3  # images per class that are kept for the pictures
 
 
 class Study:
-    """version: raised when what `run` computes changes on purpose (part of the key)."""
+    """version: raised when what `run` computes changes on purpose (part of the key). several: made on every trained network of its
+    kind; else it describes one, the first seed's."""
 
     version: ClassVar[int] = 1
+    several: ClassVar[bool] = False
 
     @property
     def what(self) -> str:
@@ -158,6 +160,32 @@ class Filter(PerImage):
                 error = (model.front(images).restored - images).square().flatten(1).mean(1)
             right = (predict(model, images) == y).cpu().numpy()
             frames.append(pd.DataFrame({"index": part.cpu().numpy(), "images": kind, "error": error.cpu().numpy(), "right": right}))
+        return pd.concat(frames, ignore_index=True)
+
+
+@dataclass(frozen=True)
+class Precision(PerImage):
+    """Per image, Table 1's PGD as published (Sec. 4.1: from the image itself, the softmax of the deployed output) with the network's
+    arithmetic in float32 and in float64: whether the deployed network, in float32, still gives the returned image its label, and
+    whether it came back as it was. Where only more digits set the attack going, its gradient was lost to rounding."""
+
+    images: int
+    eps: float = 0.3
+    steps: int = 40
+    step_size: float = 0.01
+    several = True
+
+    def measure(self, model: nn.Module, x: Tensor, y: Tensor, part: Tensor, seed: int) -> pd.DataFrame:
+        frames = []
+        for precision, network in (("float32", model), ("float64", in_float64(model))):
+            view, z = View(network, "softmax").eval(), x.to(next(network.parameters()).dtype)
+            for _ in range(self.steps):
+                _, gradient = loss_gradient(view, z, y)
+                z = (z + self.step_size * gradient.sign()).clamp(x - self.eps, x + self.eps).clamp(0, 1)
+            returned = z.to(x.dtype)
+            stands, unmoved = predict(model, returned) == y, (returned == x).flatten(1).all(1)
+            columns = {"index": part, "stands": stands, "unmoved": unmoved}
+            frames.append(pd.DataFrame({"precision": precision} | {name: value.cpu().numpy() for name, value in columns.items()}))
         return pd.concat(frames, ignore_index=True)
 
 

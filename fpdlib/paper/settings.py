@@ -212,6 +212,8 @@ def studies_of(here: Profile) -> list[tuple[studies.Study, str, tuple[str, ...]]
         return [(studies.Restoration(attacks["published/linf-pgd"]), "F", ())]
     if here.setting == "table1":
         return [(studies.Smoothness(images), name, ()) for name in ("ReLU", "ELU", "ELU+Tanh")]
+    if here.setting == "longer":
+        return [(studies.Precision(min(images // 5, 100)), "F (ten times as long)", ())]
     if here.setting == "beyond":
         return [(studies.Neighbourhood(images), name, ()) for name in ("F", "F (no noise)", "ReLU")]
     return []

@@ -77,7 +77,7 @@ def everything(paper: Paper, profile: Profile, asked: tuple[int, ...] | None) ->
                     of.setdefault((setting, name), []).append((*number, seed))
                     lines += [(tables[setting], row, setting, name, *number, seed) for row in paper.rows(setting, name)]
             for spec, name, others in paper.studies(here):
-                if name in names and (asked is not None or seed == profile.seeds[0]):  # a study describes one network
+                if name in names and (asked is not None or spec.several or seed == profile.seeds[0]):
                     study = Study(network(setting, name, seed), spec, tuple(network(setting, other, seed) for other in others))
                     of.setdefault((setting, name), []).append((spec.what, "", "", study, seed))
                     lines.append(("studies", name, setting, name, spec.what, "", "", study, seed))
