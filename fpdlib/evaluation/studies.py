@@ -21,7 +21,7 @@ from fpdlib.attacks import adapters
 from fpdlib.attacks.spec import AttackSpec
 from fpdlib.attacks.views import View, loss_gradient
 from fpdlib.data.images import Images, Splits
-from fpdlib.evaluation.diagnostics import DiagnosisSpec, diagnose
+from fpdlib.evaluation.diagnostics import TANH_IS_ONE, DiagnosisSpec, diagnose
 from fpdlib.evaluation.outcomes import craft, evaluate, test_order
 from fpdlib.network.answers import NOT_A_NUMBER, OVERFLOWS, attacked, in_float64, predict
 from fpdlib.runtime import generator
@@ -167,7 +167,8 @@ class Filter(PerImage):
 class Precision(PerImage):
     """Per image, Table 1's PGD as published (Sec. 4.1: from the image itself, the softmax of the deployed output) with the network's
     arithmetic in float32 and in float64: whether the deployed network, in float32, still gives the returned image its label, and
-    whether it came back as it was. Where only more digits set the attack going, its gradient was lost to rounding."""
+    whether it came back as it was. Where only more digits set the attack going, its gradient was lost to rounding: `saturated` says
+    where tanh is one in float32 for every class of the clean image."""
 
     images: int
     eps: float = 0.3
@@ -176,6 +177,8 @@ class Precision(PerImage):
     several = True
 
     def measure(self, model: nn.Module, x: Tensor, y: Tensor, part: Tensor, seed: int) -> pd.DataFrame:
+        with torch.no_grad():
+            saturated = (model.pre_squeeze(x).abs() >= TANH_IS_ONE).all(1)
         frames = []
         for precision, network in (("float32", model), ("float64", in_float64(model))):
             view, z = View(network, "softmax").eval(), x.to(next(network.parameters()).dtype)
@@ -184,7 +187,7 @@ class Precision(PerImage):
                 z = (z + self.step_size * gradient.sign()).clamp(x - self.eps, x + self.eps).clamp(0, 1)
             returned = z.to(x.dtype)
             stands, unmoved = predict(model, returned) == y, (returned == x).flatten(1).all(1)
-            columns = {"index": part, "stands": stands, "unmoved": unmoved}
+            columns = {"index": part, "stands": stands, "unmoved": unmoved, "saturated": saturated}
             frames.append(pd.DataFrame({"precision": precision} | {name: value.cpu().numpy() for name, value in columns.items()}))
         return pd.concat(frames, ignore_index=True)
 
