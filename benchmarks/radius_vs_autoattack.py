@@ -1,6 +1,8 @@
 """Is the radius search strong enough? Against AutoAttack at three radii, on trained networks.
 
-    python benchmarks/radius_vs_autoattack.py laptop 40 Deep F X F_FD+R      (needs their checkpoints: committed, or in the store)
+    python benchmarks/radius_vs_autoattack.py laptop 40 Deep F X F_FD+R "longer/F (ten times as long)"
+
+(of Table 1, or setting/network; needs their checkpoints: committed, or in the store).
 
 For each network the radii of the first test images, then AutoAttack (APGD-CE, APGD-T, FAB-T, Square on the logits before tanh, judged
 on the deployed output) at their quartiles: how many images stand in each. Writes
@@ -25,7 +27,8 @@ def main(profile: str, images: str, *names: str) -> None:
     splits = data.load(scale.dataset, scale.network.image_size)
     spec = AttackSpec("radius", "sound", scale.scale.radius, (1.0,), images=int(images), batch_size=50)
     for name in names:
-        model = fpdlib.load_network(name, profile)
+        setting, _, variant = name.rpartition("/")
+        model = fpdlib.load_network(variant, profile, setting=setting or "table1")
         frame, counts = evaluation.evaluate(model, splits, spec, 0)
         radii = evaluation.radii(frame)
         for eps in np.quantile(radii[radii > 0], (0.25, 0.5, 0.75)):

@@ -27,7 +27,7 @@ def verdicts():
 def test_readme_is_one_page():
     assert len(README.splitlines()) <= 120
     rows = [re.sub(r"  +", " ", line) for line in README.splitlines() if line.startswith("|") and "|:--" not in line]
-    assert max(map(len, rows)) <= 106
+    assert max(map(len, rows)) <= 114
     order = ("tables/glance.md", "tables/answer.md", "headlines.png", "tables/headlines.md", "make reproduce      #")
     assert sorted(order, key=README.index) == list(order)
 
@@ -82,7 +82,7 @@ def test_the_answer_is_three_sentences_and_four_that_follow_the_verdicts(verdict
     headlines, everything = short.split("Of ten comparisons that we take for the paper's main ones ")[1].split(". Of all ")
     everything, strong = everything.split("; of the comparisons")
     sound = verdicts.loc[verdicts["protocol"] == "sound", "verdict"].value_counts()
-    assert f" {sound.get('holds', 0)} hold and {sound.get('does not hold', 0)} do not" in strong
+    assert f" {sound.get('holds', 0)} hold, {sound.get('does not hold', 0)} do not and {sound['not decided']} are not" in strong
     for words, known in ((headlines, 10), (everything.split("each, ")[1], verdicts["id"].nunique())):
         assert sum(int(number) for number in re.findall(r"(\d+) (?:hold|do|is|are)", words)) == known
     assert verdicts["id"].nunique() == len(claims())
