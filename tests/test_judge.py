@@ -126,6 +126,13 @@ def test_weak_steps_are_not_masking(squeezed, flags):
     assert set(dict(doubts(subject, found))) == flags
 
 
+@pytest.mark.parametrize(("scale", "rounded"), [(60.0, True), (6000.0, False)], ids=["12 before tanh", "1200"])
+def test_a_gradient_that_float64_has_is_said_to_be_rounded_away(scale, rounded, tmp_path):
+    x = torch.stack([torch.full((1, 4, 4), 0.3 + 0.4 * (number % 2)) for number in range(10)])
+    found = judge(Wrapped(Linear(scale), torch.tanh).eval(), x, torch.arange(10) % 2, store=tmp_path, **QUICK)
+    assert found.stands("published").all() and ("In float64 it has one on 10 of 10" in found.flags["zero gradients"]) == rounded
+
+
 def test_saturated_logits_keep_their_accuracy_as_published_alone(sample, tmp_path):
     """Known answer: at least 90 % through tanh, at most 25 % in the worst case; flagged for it."""
     x, y = sample.test.batch(slice(0, COUNT)), sample.test.labels[:COUNT]

@@ -12,6 +12,7 @@ from pathlib import Path
 import jinja2
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor, nn
 
 from fpdlib import evaluation, statistics
@@ -19,11 +20,13 @@ from fpdlib.attacks import adapters
 from fpdlib.attacks.methods import PGD, AutoAttack, Chain, Foolbox, TargetedMargin
 from fpdlib.attacks.radius import Radius
 from fpdlib.attacks.spec import AttackSpec
-from fpdlib.attacks.views import View
+from fpdlib.attacks.views import View, loss_gradient
+from fpdlib.data import Images
 from fpdlib.errors import BudgetExhausted, FPDError, choose
 from fpdlib.evaluation.outcomes import Rate
 from fpdlib.files import project_folder, replace_file
 from fpdlib.judgement.subject import Own, Squeezed, Subject, described, fingerprint, images_of, source, subject_of
+from fpdlib.network.answers import in_float64
 from fpdlib.runtime import Budget
 
 BATCH = 25  # images: a budget ends, and a killed judgement goes on, behind one
@@ -249,6 +252,8 @@ def judge(model: nn.Module, images: Tensor, labels: Tensor, norm: str = "linf", 
     if not found.outcomes:
         raise BudgetExhausted("not even the first attack was finished")
     found.flags |= dict(doubts(subject, found))
+    if "zero gradients" in found.flags and subject.double_precision:
+        found.flags["zero gradients"] += rounded(subject, splits.test, found.blind)
     found.page = folder / ("-".join(["judgement", *re.findall(r"\w+", called), *([own] if own else [])]) + ".html")
     write(found)
     return found
@@ -313,6 +318,15 @@ def doubts(subject: Subject, found: Judgement) -> Iterator[tuple[str, str]]:
     if statistics.masked((told & ~worst).to_numpy()):
         kept = f"{100 * told.mean():.0f} %, all attacks together {100 * worst.mean():.0f} %"
         yield "masked", f"gradients of the deployed output leave {kept} of the same images"
+
+
+def rounded(subject: Subject, test: Images, blind: pd.Series) -> str:
+    """On how many of the images without gradient (the first hundred) the published attack's loss has one in float64, in words."""
+    index = torch.tensor(blind.index[blind].to_list()[:100], device=test.labels.device)
+    view = View(in_float64(subject), "softmax").eval()
+    _, gradient = loss_gradient(view, test.batch(index).double(), test.labels[index])
+    there = int((gradient != 0).flatten(1).any(1).sum())
+    return f". In float64 it has one on {there} of {len(index)} of them: it is rounded away" if there else ""
 
 
 def against(first: Judgement, second: Judgement) -> str:
