@@ -27,7 +27,7 @@ def verdicts():
 def test_readme_is_one_page():
     assert len(README.splitlines()) <= 120
     rows = [re.sub(r"  +", " ", line) for line in README.splitlines() if line.startswith("|") and "|:--" not in line]
-    assert max(map(len, rows)) <= 114
+    assert max(map(len, rows)) <= 126
     order = ("tables/glance.md", "tables/answer.md", "headlines.png", "tables/headlines.md", "make reproduce      #")
     assert sorted(order, key=README.index) == list(order)
 

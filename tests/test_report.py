@@ -98,6 +98,20 @@ def test_the_worst_case_and_the_radius_take_every_attack_of_their_norm():
     assert measures.scores(Fake(hits, attacks=SUITE), "a", "radius", 0).mean() == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize(("shares", "weak"), [((0.45, 0.45, 0.2), True), ((0.59, 0.45, 0.2), False)], ids=["each", "not each"])
+def test_networks_that_each_lie_far_below_are_undertrained_however_they_differ(shares, weak, monkeypatch):
+    """Over seeds the interval of these three reaches above -5 points; of each by itself it does not."""
+
+    def right(*shares):
+        return pd.DataFrame({seed: (np.arange(400) < share * 400).astype(float) for seed, share in enumerate(shares)})
+
+    known = {"F": right(*shares), "ReLU": right(0.6, 0.6, 0.6)}
+    monkeypatch.setattr(measures, "clean_by_seed", lambda evidence, name: known[name])
+    monkeypatch.setattr(measures, "plain", lambda evidence, name: (evidence, "ReLU"))
+    assert measures.versus(known["F"], known["ReLU"]).high > -measures.FLOOR
+    assert measures.undertrained.__wrapped__(None, "F") == weak
+
+
 def test_an_undertrained_network_decides_nothing():
     """Clearly more than 5 points below the plain network on the same images; the profile has no floor of its own."""
     hits = {"ReLU": suite(0.3), "F": suite(0.6)}

@@ -146,14 +146,15 @@ def plain(evidence: Evidence, name: str) -> tuple[Evidence, str]:
 
 @remembered
 def undertrained(evidence: Evidence, name: str) -> bool:
-    """Whether the clean accuracy lies below the plain network's by more than 5 points (the whole paired 95 % interval does)."""
+    """Whether the clean accuracy lies below the plain network's by more than 5 points: the whole paired 95 % interval of each trained
+    network does, or of all together."""
     try:
         mine, other = clean_by_seed(evidence, name), clean_by_seed(*plain(evidence, name))
     except NotComputed:  # the plain network is not there
         return False
-    if min(mine.shape[1], other.shape[1]) == 1:  # these two networks
-        mine, other = mine.iloc[:, :1], other.iloc[:, :1]
-    return bool(versus(mine, other).high < -FLOOR)
+    pairs = [(mine.iloc[:, [number]], other.iloc[:, [number]]) for number in range(min(mine.shape[1], other.shape[1]))]
+    each = all(versus(*pair).high < -FLOOR for pair in pairs)
+    return each or (len(pairs) > 1 and bool(versus(mine, other).high < -FLOOR))
 
 
 def clean(evidence: Evidence, name: str) -> dict:
