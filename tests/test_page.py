@@ -115,6 +115,9 @@ def test_attacks_are_made_again_on_committed_weights(tmp_path, monkeypatch, caps
     assert reproduced.again(rows, committed, tmp_path / "two", 3, "cpu")["different"].min() > 90
     with pytest.raises(NotComputed, match="no outcome of a committed checkpoint"):
         reproduced.again(rows, Committed(tmp_path), tmp_path / "three", 3)
+    elsewhere = plan("caltech101", "known-answer", profile="laptop", seeds=[0])  # `make reproduce` has none of their images
+    with pytest.raises(NotComputed, match="on bundled images"):
+        reproduced.again(elsewhere, committed, tmp_path / "four", 3)
     monkeypatch.setattr(reproduced, "again", lambda *_: pd.DataFrame({"different": [0.0, 1.5]}))
     monkeypatch.setattr("sys.argv", ["fpdlib", "again", "--profile", "laptop"])
     assert __main__.main() == 2 and "1.5 % of the images came out otherwise" in capsys.readouterr().err

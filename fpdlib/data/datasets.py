@@ -24,6 +24,11 @@ class Dataset:
     version: int = 1
     options: dict = field(default_factory=dict)
 
+    @property
+    def bundled(self) -> bool:
+        """Whether its images ship with the kit."""
+        return self.stand_in or self.reader == "mnist_sample"
+
     def read(self, folder: Path, size: int):
         from fpdlib.data import readers  # slow to import, and not needed to read results
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from fpdlib import evaluation
+from fpdlib.data.datasets import DATASETS
 from fpdlib.errors import NotComputed
 from fpdlib.results.committed import Committed
 from fpdlib.results.inputs import Inputs, device_of
@@ -44,15 +45,16 @@ def again(rows: pd.DataFrame, committed: Committed, folder: Path, count: int, de
           draw: int | None = None) -> pd.DataFrame:  # fmt: skip
     """Attack some networks of the committed checkpoints again and hold every image against the committed outcome.
 
-    The cells are drawn among the outcomes that took less than a minute and rest on committed weights alone: a substitute of a
-    transfer is trained anew, and another processor trains it otherwise. folder: of what is made. A line each: `n` images, how many
-    stood then and here, and the share whose answer or fate is `different`, in percent. NotComputed if no such outcome is committed.
+    The cells are drawn among the outcomes that took less than a minute and rest on bundled images and committed weights alone: a
+    substitute of a transfer is trained anew, and another processor trains it otherwise. folder: of what is made. A line each: `n`
+    images, how many stood then and here, and the share whose answer or fate is `different`, in percent. NotComputed if no such outcome
+    is committed.
     """
     short = [line for line in rows[rows["kind"] == "outcomes"].drop_duplicates("key").itertuples()
              if committed.has(line.key) and line.result.attack.surrogate is None and committed.checkpoint(line.result.network.key)
-             and committed.entry(line.key)["meta"]["seconds"] < SHORT]  # fmt: skip
+             and DATASETS[line.result.network.dataset].bundled and committed.entry(line.key)["meta"]["seconds"] < SHORT]  # fmt: skip
     if not short:
-        raise NotComputed(f"{committed.folder} has no outcome of a committed checkpoint to be made again.")
+        raise NotComputed(f"{committed.folder} has no outcome of a committed checkpoint on bundled images to be made again.")
     store, known, own = Store(folder, committed), Store(folder / "none", committed), Store(folder, Committed(folder / "none"))
     store.prepare()
     inputs, lines = Inputs(store, device_of(device)), []
