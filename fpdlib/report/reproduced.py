@@ -47,8 +47,8 @@ def again(rows: pd.DataFrame, committed: Committed, folder: Path, count: int, de
 
     The cells are drawn among the outcomes that took less than a minute and rest on bundled images and committed weights alone: a
     substitute of a transfer is trained anew, and another processor trains it otherwise. folder: of what is made. A line each: `n`
-    images, how many stood then and here, and the share whose answer or fate is `different`, in percent. NotComputed if no such outcome
-    is committed.
+    images, how many stood then and here, and the share whose answer or fate is `different`, in percent. NotComputed if no such
+    outcome is committed.
     """
     short = [line for line in rows[rows["kind"] == "outcomes"].drop_duplicates("key").itertuples()
              if committed.has(line.key) and line.result.attack.surrogate is None and committed.checkpoint(line.result.network.key)
