@@ -93,8 +93,8 @@ def craft(model: FPD, x: Tensor, y: Tensor, adversary: Adversary, draws: torch.G
 def losses(model: FPD, x: Tensor, clean: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Cross-entropy, L2 to the clean image (0 without restoration) and logits for the images x."""
     front = model.front(x)
-    logits = model.squeeze(model.classify(front)).float()
-    l2 = F.mse_loss(front.restored.float(), clean) if front.restored is not None else x.new_zeros(())
+    logits = model.squeeze(model.classify(front)).to(x.dtype)
+    l2 = F.mse_loss(front.restored.to(x.dtype), clean) if front.restored is not None else x.new_zeros(())
     return F.cross_entropy(logits, y), l2, logits
 
 

@@ -26,7 +26,7 @@ def begin(model: FPD, recipe: Recipe, x: Tensor, noise: Tensor) -> tuple[Front, 
     """Lines 6-8: the front pass and its L2 loss (0 without restoration)."""
     with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
         front = model.front(x + noise)
-        return front, F.mse_loss(front.restored.float(), x) if front.restored is not None else x.new_zeros(())
+        return front, F.mse_loss(front.restored.to(x.dtype), x) if front.restored is not None else x.new_zeros(())
 
 
 def closed(recipe: Recipe, front: Front, l2: Tensor, latched: bool) -> bool:
@@ -44,17 +44,17 @@ def learn(model: FPD, optimizer, recipe: Recipe, front: Front, l2: Tensor, x: Te
     """Lines 12-17: both losses of the first phase, then the second phase on what it restored."""
     autocast = torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16")
     with autocast:
-        logits = model.squeeze(model.classify(front)).float()
+        logits = model.squeeze(model.classify(front)).to(x.dtype)
     l1 = F.cross_entropy(logits, y)  # line 12
     loss = recipe.alpha1 * l1 + recipe.alpha2 * l2
     update(model, optimizer, recipe, loss)  # line 13
     result = {"mse": l2, "ce": l1, "loss": loss, "correct": (logits.argmax(1) == y).sum(), "images": len(y)}
     if recipe.phases == 2 and front.restored is not None:
-        restored = front.restored.detach().float()
+        restored = front.restored.detach().to(x.dtype)
         with autocast, model.second_phase():
             second = model.front(restored)  # line 14
-            logits = model.squeeze(model.classify(second)).float()
-            l2 = F.mse_loss(second.restored.float(), x)  # line 15
+            logits = model.squeeze(model.classify(second)).to(x.dtype)
+            l2 = F.mse_loss(second.restored.to(x.dtype), x)  # line 15
         l1 = F.cross_entropy(logits, y)  # line 16
         update(model, optimizer, recipe, recipe.alpha1 * l1 + recipe.alpha2_second * l2)  # line 17
         result |= {"ce_second": l1, "mse_second": l2}
