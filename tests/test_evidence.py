@@ -105,6 +105,22 @@ def test_costs_come_from_committed_results(tmp_path):
     assert f"{len(todo)} results missing" in words
 
 
+def test_a_training_is_estimated_from_others_by_its_length_and_its_network(tmp_path):
+    """F trained ten times as long from trainings of other lengths: not what the median of them took. Training may end early."""
+    rows = fpdlib.plan("longer", profile="laptop", seeds=[0, 99])
+    store = worker.store_of(rows, str(tmp_path))
+    rows = rows[rows["kind"] == "networks"]
+    keys = {(line.network, line.seed): line.key for line in rows.itertuples()}
+    long, plain = "F (ten times as long)", "ReLU (ten times as long)"
+    whole, _ = costs(rows, store)
+    assert whole[keys[long, 99]] == pytest.approx(whole[keys[long, 0]])  # another seed of the same network
+    spent, measured = costs(rows[~((rows["network"].isin([long, plain])) & (rows["seed"] == 0))], store)
+    assert keys["F", 0] in measured and keys[long, 99] not in measured
+    for name in (long, plain):
+        assert 1 / 3 < spent[keys[name, 99]] / whole[keys[name, 0]] < 3, name
+    assert spent[keys[long, 99]] > 5 * spent[keys["F", 0]] > 5 * spent[keys["ReLU", 0]]
+
+
 def test_a_scale_without_evidence_is_estimated_by_what_it_computes(tmp_path, monkeypatch):
     """From laptop's speed and passes: within a factor of three of what the same results took there."""
     rows = fpdlib.plan("table1", profile="laptop", seeds=[0])

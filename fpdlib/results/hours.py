@@ -23,16 +23,17 @@ REFERENCE = "laptop"  # whose evidence says how fast a processor is, and how man
 def costs(rows: pd.DataFrame, store: Store) -> tuple[dict[str, float], set[str]]:
     """Seconds on one processor by key: as evidence has them, else as another seed or network took on the same data, else by passes and
     multiply-accumulates; and the keys whose own seconds are known."""
-    everything, evidence, known = results(rows), store.committed, {}
+    everything, evidence, known, work = results(rows), store.committed, {}, functools.cache(macs)
     spent = {key: max(meta["seconds"], meta.get("elapsed", 0.0)) for key in everything if evidence.has(key)
              for meta in (evidence.entry(key)["meta"],)}  # fmt: skip
     measured = set(spent)
-    for key, seconds in spent.items():
+    for key in spent:
         for group in alike(everything[key]):
-            known.setdefault(group, []).append(seconds)
-    for key in everything.keys() - measured:
-        found = next((float(np.median(known[group])) for group in alike(everything[key]) if group in known), None)
-        spent[key] = counted(everything[key], evidence.folder) if found is None else found
+            known.setdefault(group, []).append(everything[key])
+    for result in (everything[key] for key in everything.keys() - measured):
+        like = next((known[group] for group in alike(result) if group in known), None)
+        each = like and np.median([spent[other.key] / work(other) for other in like])
+        spent[result.key] = float(each * work(result)) if like else counted(result, evidence.folder)
     return spent, measured
 
 
@@ -42,17 +43,23 @@ def alike(result: Result) -> tuple[tuple[str, ...], ...]:
     return (network.dataset, network.name, result.what), (network.dataset, result.what)
 
 
+def macs(result: Result) -> float:
+    """Multiply-accumulates of a training, at most (it may end before); 1 for what costs about the same wherever it is alike."""
+    if not isinstance(result, Network):
+        return 1.0
+    images = min(result.recipe.images or np.inf, DATASETS[result.dataset].train * (1 - HELD_OUT))
+    return images * result.recipe.epochs * training.training_macs(result.recipe, network.cost(result.spec))
+
+
 def counted(result: Result, evidence: Path) -> float:
     """Seconds of a training or an attack by its multiply-accumulates. evidence: the folder of its own profile's."""
     rate, passes = reference(evidence.parent.parent / REFERENCE / "evidence") if evidence.parent.name != "smoke" else (0.0, {})
     if not rate or not isinstance(result, Network | Outcome):
         return COSTS[result.kind]
-    macs = network.cost(result.network.spec)
     if isinstance(result, Network):
-        images = min(result.recipe.images or np.inf, DATASETS[result.dataset].train * (1 - HELD_OUT))
-        return images * result.recipe.epochs * training.training_macs(result.recipe, macs) / rate
-    forward, backward = passes.get(result.what, (0, 0))
-    return max(result.attack.images * (forward * macs["forward_macs"] + backward * macs["pixel_macs"]) / rate, COSTS[result.kind])
+        return macs(result) / rate
+    cost, (forward, backward) = network.cost(result.network.spec), passes.get(result.what, (0, 0))
+    return max(result.attack.images * (forward * cost["forward_macs"] + backward * cost["pixel_macs"]) / rate, COSTS[result.kind])
 
 
 @functools.cache
@@ -62,9 +69,7 @@ def reference(folder: Path) -> tuple[float, dict[str, tuple[float, float]]]:
     committed, rates, passes = Committed(folder), [], {}
     for result in results(plan("table1", profile=REFERENCE, seeds=[0], paper=FPD)).values():
         if isinstance(result, Network) and result.name in ("F", "ReLU") and committed.has(result.key):
-            images = DATASETS[result.dataset].train * (1 - HELD_OUT) * result.recipe.epochs
-            macs = training.training_macs(result.recipe, network.cost(result.spec))
-            rates.append(images * macs / committed.entry(result.key)["meta"]["seconds"])
+            rates.append(macs(result) / committed.entry(result.key)["meta"]["seconds"])
     for line in committed.results.values():
         meta = json.loads(line["meta"])
         if line["kind"] == "outcomes" and "forwards" in meta["counts"]:
