@@ -77,6 +77,19 @@ def test_the_report_says_what_was_published(laptop):
     assert len(sums) >= 6 and all(digest[:16] in text for digest in sums)
 
 
+def test_the_report_has_the_front_page_s_tables(laptop):
+    """Cell by cell as published: what O and F keep, and F trained for longer; a profile without them has none."""
+    text = laptop.read_text()
+    for name, (mark, title) in page.FRONT.items():
+        table = [line for line in (LAPTOP / "tables" / f"{name}.md").read_text().splitlines() if line.startswith("|")]
+        part = text[text.index(f'<h2 id="{mark}">{title}</h2>') :].split("<h2", 2)[1]
+        shown = [re.sub(r"<[^>]*>", "", cell).strip() for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", part)]
+        printed = [cell.strip().replace("**", "") for line in (table[0], *table[2:]) for cell in line.strip("|").split("|")]
+        assert shown == [cell.replace("&", "&amp;") for cell in printed] and len(shown) > 40, name
+        assert "n images" in part and f'href="#{mark}"' in text
+    assert page.front(LAPTOP / "figures") == []
+
+
 def test_a_claim_leads_to_its_notebook():
     claims = pd.DataFrame({"id": ["a", "b", "c"], "claim": "x", "place": ["Sec. 4.2; Table 3", "Sec. 3.3, Theorem 1", "Abstract"],
                            "test": ["order", "theorem", "cost"], "setting": ["transfer-resnet50", "", ""], "protocol": "any",

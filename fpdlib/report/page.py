@@ -11,6 +11,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 from nbconvert import HTMLExporter
+from nbconvert.filters import markdown2html
 
 from fpdlib.files import project_folder, replace_file
 from fpdlib.paper import FPD, published
@@ -33,6 +34,10 @@ PICTURES = {
                "MNIST, L-inf eps 0.3, over the epochs of training; a mark is a trained network; dotted: what the paper prints."),
     "caltech": ("Caltech (text)", "What PGD as published leaves (o), the worst case (|), and what the paper prints (x)."),
 }  # fmt: skip
+FRONT = {
+    "glance": ("kept", "What O and F keep"),
+    "longer_glance": ("longer", "F trained for longer, attack by attack"),
+}  # as in the README
 # Where a claim is looked into: by its test, else its setting; what is left is in the notebook of all claims.
 NOTEBOOK = {
     "arithmetic": "16-forensics", "printed-clean": "16-forensics", "theorem": "15-theorem1", "lipschitz": "15-theorem1",
@@ -56,6 +61,7 @@ def write(profile: str) -> Path:
         profile=FPD.profiles[profile], answer=answered((folder / "tables" / "answer.md").read_text()), claims=lines(claims, pages),
         verdicts=[word for word in COLOURS if word in set(claims["verdict"])], protocols=PROTOCOL, colours=COLOURS,
         places=list(dict.fromkeys(map(table_of, claims["place"]))), pictures=pictures(folder), pages=pages,
+        tables=front(folder),
         provenance=provenance(evidence), networks=checkpoints(evidence),
     )  # fmt: skip
     replace_file(target / "index.html", lambda path: path.write_text(html))
@@ -95,6 +101,18 @@ def answered(markdown: str) -> tuple[str, list[tuple[str, str]]]:
     short, items = markdown.replace("*", "").split("\n\n", 1)
     plain = [line.split(". ", 1)[1] for line in items.splitlines() if line[:1].isdigit()]
     return short, [tuple(part.strip() for part in line.split("?", 1)) for line in plain]
+
+
+def front(folder: Path) -> list[tuple[str, str, str, str]]:
+    """(id, title, table, what it shows) of the front page's tables that the notebooks published."""
+    found = []
+    for name, (mark, title) in FRONT.items():
+        path = folder / "tables" / f"{name}.md"
+        parts = path.read_text().strip().split("\n\n") if path.exists() else []
+        if table := next((part for part in parts if part.startswith("|")), ""):
+            words = parts[-1] if parts[-1] != table else parts[0]
+            found.append((mark, title, markdown2html(table), markdown2html(words)))
+    return found
 
 
 def table_of(place: str) -> str:
