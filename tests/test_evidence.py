@@ -113,7 +113,7 @@ def test_a_training_is_estimated_from_others_by_its_length_and_its_network(tmp_p
     keys = {(line.network, line.seed): line.key for line in rows.itertuples()}
     long, plain = "F (ten times as long)", "ReLU (ten times as long)"
     whole, _ = costs(rows, store)
-    assert whole[keys[long, 99]] == pytest.approx(whole[keys[long, 0]])  # another seed of the same network
+    assert whole[keys[long, 99]] == pytest.approx(whole[keys[long, 0]])  # another seed of the same network: nothing is counted
     spent, measured = costs(rows[~((rows["network"].isin([long, plain])) & (rows["seed"] == 0))], store)
     assert keys["F", 0] in measured and keys[long, 99] not in measured
     for name in (long, plain):

@@ -159,11 +159,22 @@ def test_graphs_are_for_gpus_and_can_be_forbidden(monkeypatch):
 @needs_gpu
 @pytest.mark.parametrize("spec", [F_SPEC, replace(F_SPEC, statistics="shared"), PLAIN, AnchorSpec()], ids=["F", "shared", "O", "CNN"])
 def test_on_a_gpu_graphs_train_what_the_steps_train(spec):
-    """In float64: a GPU adds in another order each time, and ten steps make up to 1e7 times as much of that difference, in float32
-    images of another class (`test_ten_steps_in_float64_keep_a_difference_small`)."""
+    """In float64: a GPU adds in another order each time, and ten steps make so much of that difference that in float32 images get
+    another class (`test_ten_steps_in_float64_keep_a_difference_small`)."""
     ours, weights = trained(spec, replace(QUICK, lr=1e-3), Captured, "cuda", dtype=torch.float64)
     theirs, expected = trained(spec, replace(QUICK, lr=1e-3), Eager, "cuda", dtype=torch.float64)
     close(ours, weights, theirs, expected)
+
+
+@needs_gpu
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_on_a_gpu_the_first_replayed_step_is_the_step(precision):
+    """In the precisions that networks train in, before differences grow."""
+    recipe = replace(QUICK, lr=1e-3, precision=precision)
+    ours, theirs = (trained(F_SPEC, recipe, kind, "cuda")[0] for kind in (Captured, Eager))
+    first = [number for number, closes in enumerate(CLOSES) if not closes][WARM]
+    for mine, other in zip(ours[: first + 1], theirs[: first + 1], strict=True):
+        assert mine | {"correct": 0} == pytest.approx(other | {"correct": 0}, rel=0.1, abs=0.01)
 
 
 def close(ours, weights, theirs, expected):
@@ -194,7 +205,7 @@ def test_ten_steps_in_float64_keep_a_difference_small(spec, capturable, monkeypa
 
     close(*other(1e-15), *one)
     with pytest.raises(AssertionError):
-        close(*other(1e-2), *one)
+        close(*other(1e-3), *one)
 
 
 @needs_gpu

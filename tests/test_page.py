@@ -77,7 +77,7 @@ def test_the_report_says_what_was_published(laptop):
     assert len(sums) >= 6 and all(digest[:16] in text for digest in sums)
 
 
-def test_the_report_has_the_front_page_s_tables(laptop):
+def test_the_report_has_the_front_page_s_tables(laptop, tmp_path):
     """Cell by cell as published: what O and F keep, and F trained for longer; a profile without them has none."""
     text = laptop.read_text()
     for name, (mark, title) in page.FRONT.items():
@@ -87,7 +87,11 @@ def test_the_report_has_the_front_page_s_tables(laptop):
         printed = [cell.strip().replace("**", "") for line in (table[0], *table[2:]) for cell in line.strip("|").split("|")]
         assert shown == [cell.replace("&", "&amp;") for cell in printed] and len(shown) > 40, name
         assert "n images" in part and f'href="#{mark}"' in text
-    assert page.front(LAPTOP / "figures") == []
+    (tmp_path / "tables").mkdir()
+    assert page.front(tmp_path) == []
+    (tmp_path / "tables" / "glance.md").write_text("| a |\n|:--|\n| 1 |\n")
+    [(mark, _, table, words)] = page.front(tmp_path)
+    assert mark == "kept" and "<td" in table and not words  # without a legend
 
 
 def test_a_claim_leads_to_its_notebook():

@@ -110,7 +110,7 @@ def front(folder: Path) -> list[tuple[str, str, str, str]]:
         path = folder / "tables" / f"{name}.md"
         parts = path.read_text().strip().split("\n\n") if path.exists() else []
         if table := next((part for part in parts if part.startswith("|")), ""):
-            words = parts[-1] if parts[-1] != table else parts[0]
+            words = next((part for part in reversed(parts) if part != table), "")
             found.append((mark, title, markdown2html(table), markdown2html(words)))
     return found
 

@@ -31,24 +31,32 @@ def costs(rows: pd.DataFrame, store: Store) -> tuple[dict[str, float], set[str]]
         for group in alike(everything[key]):
             known.setdefault(group, []).append(everything[key])
     for result in (everything[key] for key in everything.keys() - measured):
-        like = next((known[group] for group in alike(result) if group in known), None)
-        each = like and np.median([spent[other.key] / work(other) for other in like])
-        spent[result.key] = float(each * work(result)) if like else counted(result, evidence.folder)
+        group = next((group for group in alike(result) if group in known), None)
+        size = length if group == alike(result)[0] else work  # the network is the same, or is counted
+        each = [spent[other.key] / size(other) for other in known.get(group, ())]
+        spent[result.key] = float(np.median(each)) * size(result) if each else counted(result, evidence.folder)
     return spent, measured
 
 
-def alike(result: Result) -> tuple[tuple[str, ...], ...]:
-    """What results that take about as long have in common, nearest first."""
+def alike(result: Result) -> tuple[tuple, ...]:
+    """What results that take about as long have in common, nearest first: the name, the architecture, that they are such results."""
     network = result.network.network
-    return (network.dataset, network.name, result.what), (network.dataset, result.what)
+    architecture = ((network.dataset, network.spec, result.what),) if isinstance(result, Network) else ()
+    return (network.dataset, network.name, result.what), *architecture, (network.dataset, result.what)
+
+
+def length(result: Result) -> float:
+    """Images times epochs of a training, at most (it may end before); 1 for what costs about the same wherever it is alike."""
+    if not isinstance(result, Network):
+        return 1.0
+    return min(result.recipe.images or np.inf, DATASETS[result.dataset].train * (1 - HELD_OUT)) * result.recipe.epochs
 
 
 def macs(result: Result) -> float:
-    """Multiply-accumulates of a training, at most (it may end before); 1 for what costs about the same wherever it is alike."""
+    """Multiply-accumulates of a training, at most; 1 as in `length`."""
     if not isinstance(result, Network):
         return 1.0
-    images = min(result.recipe.images or np.inf, DATASETS[result.dataset].train * (1 - HELD_OUT))
-    return images * result.recipe.epochs * training.training_macs(result.recipe, network.cost(result.spec))
+    return length(result) * training.training_macs(result.recipe, network.cost(result.spec))
 
 
 def counted(result: Result, evidence: Path) -> float:
