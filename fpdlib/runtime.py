@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -32,16 +32,33 @@ class Budget:
 def between_steps() -> Iterator[threading.Event]:
     """Hold back Ctrl-C and SIGTERM until the running step is finished, so that no half-updated state is saved."""
     stop = threading.Event()
+    with _signals(lambda before: lambda *_: stop.set()):
+        yield stop
+
+
+@contextmanager
+def remembered() -> Iterator[threading.Event]:
+    """Set by Ctrl-C and SIGTERM, which act as before. As an exception they can be lost: in a destructor, or in a library that
+    raises its own instead."""
+    asked = threading.Event()
+    with _signals(lambda before: (lambda *given: (asked.set(), before(*given))) if callable(before) else before):
+        yield asked
+
+
+@contextmanager
+def _signals(handler: Callable) -> Iterator[None]:
+    """Ctrl-C and SIGTERM handled by what `handler` makes of their handlers, in the main thread; elsewhere nothing changes."""
     if threading.current_thread() is not threading.main_thread():
-        yield stop
+        yield
         return
-    signals = (signal.SIGINT, signal.SIGTERM)
-    previous = {number: signal.signal(number, lambda *_: stop.set()) for number in signals}
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield stop
+        for number, before in previous.items():
+            signal.signal(number, handler(before))
+        yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for number, before in previous.items():
+            signal.signal(number, before)
 
 
 @contextmanager

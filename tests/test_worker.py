@@ -57,6 +57,22 @@ class Fails(Dummy):
         return 1 / 0
 
 
+@dataclass(frozen=True)
+class Loses(Dummy):
+    """Ctrl-C arrives where the exception is lost: in a destructor, or in a library that raises its own."""
+
+    raises: bool = False
+
+    def compute(self, folder, inputs):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        except KeyboardInterrupt:
+            if self.raises:
+                raise RuntimeError("a library's own") from None
+        return super().compute(folder, inputs)
+
+
 class DummyNetwork(Dummy):
     kind: ClassVar[str] = "networks"
 
@@ -124,6 +140,16 @@ def test_a_failure_stops_only_what_needs_it_and_leaves_its_traceback(tmp_path, c
         worker.check(failed)
     assert not work(dummies(tmp_path, seconds=0), inputs(tmp_path), lambda what: None)
     assert not (tmp_path / "failed" / "network1.txt").exists()
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_ctrl_c_ends_a_worker_also_where_the_exception_is_lost(tmp_path, raises):
+    known = {"first": Loses("first", root=str(tmp_path), seconds=0, raises=raises)} | dummies(tmp_path, 3, seconds=0)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        work(known, inputs(tmp_path), lambda what: None)
+    assert not (tmp_path / "log").exists() or lines(tmp_path) == ["first"]
+    assert not list((tmp_path / "failed").iterdir()) and signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_spent_budget_ends_a_worker_that_could_only_wait(tmp_path):
