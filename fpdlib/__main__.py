@@ -196,6 +196,7 @@ def again(arguments: argparse.Namespace) -> None:
     import tempfile
 
     from fpdlib.report.reproduced import again as repeat
+    from fpdlib.report.reproduced import otherwise
 
     if arguments.cells < 1:
         raise FPDError(f"cells is {arguments.cells}; accepted: an integer from 1.")
@@ -203,9 +204,12 @@ def again(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = repeat(rows, store.committed, Path(folder), arguments.cells, arguments.device, arguments.draw)
     print("Attacked again, with the committed weights, beside what is committed (images that stood):")
-    print(found.round(1).to_string(index=False))
-    if (worst := found["different"].max()) > 1:
-        raise FPDError(f"{worst:.1f} % of the images came out otherwise than committed; accepted: at most 1 %.")
+    print(found.to_string(index=False))
+    for line in otherwise(found).itertuples():
+        raise FPDError(
+            f"{line.different} of {line.n} images of {line.network} under {line.attack} came out otherwise than committed; "
+            "accepted: 1 % or one image."
+        )
 
 
 def judge(arguments: argparse.Namespace) -> None:

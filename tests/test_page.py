@@ -124,17 +124,34 @@ def test_attacks_are_made_again_on_committed_weights(tmp_path, monkeypatch, caps
     rows = plan("table1", profile="laptop", seeds=[0]).query("network == 'Deep' and attack in ('sound', 'transfer-oracle')")
     committed = Committed(LAPTOP / "evidence")
     found = reproduced.again(rows, committed, tmp_path / "one", 3, "cpu")
-    assert (
-        list(found["attack"]) == ["sound"] and found["different"].max() <= 1 and found["n"].iat[0] == 200
-    )  # no substitute is trained
+    assert list(found["attack"]) == ["sound"] and list(found["n"]) == [200]  # no substitute is trained
+    assert reproduced.otherwise(found).empty
     outcome = committed.outcome
     monkeypatch.setattr(committed, "outcome", lambda key: outcome(key).assign(broken=False))
-    assert reproduced.again(rows, committed, tmp_path / "two", 3, "cpu")["different"].min() > 90
+    other = reproduced.again(rows, committed, tmp_path / "two", 3, "cpu")
+    assert other["different"].min() > 180 and list(other["at the boundary"]) == [0] and len(reproduced.otherwise(other)) == 1
     with pytest.raises(NotComputed, match="no outcome of a committed checkpoint"):
         reproduced.again(rows, Committed(tmp_path), tmp_path / "three", 3)
     elsewhere = plan("caltech101", "known-answer", profile="laptop", seeds=[0])  # `make reproduce` has none of their images
     with pytest.raises(NotComputed, match="on bundled images"):
         reproduced.again(elsewhere, committed, tmp_path / "four", 3)
-    monkeypatch.setattr(reproduced, "again", lambda *_: pd.DataFrame({"different": [0.0, 1.5]}))
+    found = pd.DataFrame({"network": "O", "attack": "x", "n": [50, 200, 50], "different": [1, 2, 2], "at the boundary": [0, 0, 9]})
+    monkeypatch.setattr(reproduced, "again", lambda *_: found)
     monkeypatch.setattr("sys.argv", ["fpdlib", "again", "--profile", "laptop"])
-    assert __main__.main() == 2 and "1.5 % of the images came out otherwise" in capsys.readouterr().err
+    assert __main__.main() == 2 and "2 of 50 images of O under x came out otherwise" in capsys.readouterr().err
+    found = found[:2]
+    assert __main__.main() == 0
+
+
+@pytest.mark.parametrize(("attack", "column"), [("published/l2-deepfool", "at the boundary"), ("published/linf-fgsm", "different")])
+def test_deepfool_ends_at_the_boundary_where_rounding_decides(tmp_path, monkeypatch, attack, column):
+    """A fate that turns while the image is as far away as then counts apart for DeepFool alone; another distance never does."""
+    rows = plan("table2", profile="laptop", seeds=[0]).query("network == 'ReLU' and attack == @attack")
+    committed = Committed(LAPTOP / "evidence")
+    assert reproduced.otherwise(reproduced.again(rows, committed, tmp_path / "one", 1, "cpu")).empty
+    outcome = committed.outcome
+    monkeypatch.setattr(committed, "outcome", lambda key: outcome(key).assign(broken=lambda frame: ~frame["broken"]))
+    [line] = reproduced.again(rows, committed, tmp_path / "two", 1, "cpu").to_dict("records")
+    assert line[column] == line["different"] + line["at the boundary"] >= line["n"] - 20
+    monkeypatch.setattr(committed, "outcome", lambda key: outcome(key).assign(broken=lambda frame: ~frame["broken"], l2=9.0))
+    assert reproduced.again(rows, committed, tmp_path / "three", 1, "cpu")["at the boundary"].sum() == 0
