@@ -73,6 +73,13 @@ class Loses(Dummy):
         return super().compute(folder, inputs)
 
 
+@dataclass(frozen=True)
+class Ignores(Dummy):
+    def compute(self, folder, inputs):
+        os.kill(os.getpid(), signal.SIGINT)
+        return super().compute(folder, inputs)
+
+
 class DummyNetwork(Dummy):
     kind: ClassVar[str] = "networks"
 
@@ -142,14 +149,28 @@ def test_a_failure_stops_only_what_needs_it_and_leaves_its_traceback(tmp_path, c
     assert not (tmp_path / "failed" / "network1.txt").exists()
 
 
+@pytest.fixture
+def ctrl_c():
+    """Raises, also where a shell ignores it in what it starts in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("raises", [False, True])
-def test_ctrl_c_ends_a_worker_also_where_the_exception_is_lost(tmp_path, raises):
+def test_ctrl_c_ends_a_worker_also_where_the_exception_is_lost(tmp_path, ctrl_c, raises):
     known = {"first": Loses("first", root=str(tmp_path), seconds=0, raises=raises)} | dummies(tmp_path, 3, seconds=0)
-    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         work(known, inputs(tmp_path), lambda what: None)
     assert not (tmp_path / "log").exists() or lines(tmp_path) == ["first"]
-    assert not list((tmp_path / "failed").iterdir()) and signal.getsignal(signal.SIGINT) is before
+    assert not list((tmp_path / "failed").iterdir()) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_worker_leaves_an_ignored_ctrl_c_ignored(tmp_path, ctrl_c):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as nohup and a shell's background do
+    known = {"first": Ignores("first", root=str(tmp_path), seconds=0)} | dummies(tmp_path, 3, seconds=0)
+    assert not work(known, inputs(tmp_path), lambda what: None) and len(lines(tmp_path)) == len(known)
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 
 
 def test_a_spent_budget_ends_a_worker_that_could_only_wait(tmp_path):
