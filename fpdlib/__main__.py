@@ -205,11 +205,9 @@ def again(arguments: argparse.Namespace) -> None:
         found = repeat(rows, store.committed, Path(folder), arguments.cells, arguments.device, arguments.draw)
     print("Attacked again, with the committed weights, beside what is committed (images that stood):")
     print(found.to_string(index=False))
-    for line in otherwise(found).itertuples():
-        raise FPDError(
-            f"{line.different} of {line.n} images of {line.network} under {line.attack} came out otherwise than committed; "
-            "accepted: 1 % or one image."
-        )
+    lines = otherwise(found).itertuples()
+    if said := "; ".join(f"{line.different} of {line.n} images of {line.network} under {line.attack}" for line in lines):
+        raise FPDError(f"{said} came out otherwise than committed; accepted: 1 % or one image.")
 
 
 def judge(arguments: argparse.Namespace) -> None:

@@ -188,9 +188,7 @@ def close(ours, weights, theirs, expected):
 def test_ten_steps_in_float64_keep_a_difference_small(spec, capturable, monkeypatch):
     """What the comparison on a GPU rests on: weights that differ in their last digit train alike, and others do not."""
     recipe = replace(QUICK, lr=1e-3)
-    one = trained(spec, recipe, Eager, dtype=torch.float64)
-
-    plain = build
+    one, plain = trained(spec, recipe, Eager, dtype=torch.float64), build
 
     def other(size):
         def made(spec, seed):

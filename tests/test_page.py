@@ -135,10 +135,10 @@ def test_attacks_are_made_again_on_committed_weights(tmp_path, monkeypatch, caps
     elsewhere = plan("caltech101", "known-answer", profile="laptop", seeds=[0])  # `make reproduce` has none of their images
     with pytest.raises(NotComputed, match="on bundled images"):
         reproduced.again(elsewhere, committed, tmp_path / "four", 3)
-    found = pd.DataFrame({"network": "O", "attack": "x", "n": [50, 200, 50], "different": [1, 2, 2], "at the boundary": [0, 0, 9]})
+    found = pd.DataFrame({"network": "O", "attack": "x", "n": [50, 200, 50], "different": [1, 2, 3], "at the boundary": [0, 0, 9]})
     monkeypatch.setattr(reproduced, "again", lambda *_: found)
     monkeypatch.setattr("sys.argv", ["fpdlib", "again", "--profile", "laptop"])
-    assert __main__.main() == 2 and "2 of 50 images of O under x came out otherwise" in capsys.readouterr().err
+    assert __main__.main() == 2 and "error: 3 of 50 images of O under x came out otherwise" in capsys.readouterr().err
     found = found[:2]
     assert __main__.main() == 0
 
@@ -153,5 +153,7 @@ def test_deepfool_ends_at_the_boundary_where_rounding_decides(tmp_path, monkeypa
     monkeypatch.setattr(committed, "outcome", lambda key: outcome(key).assign(broken=lambda frame: ~frame["broken"]))
     [line] = reproduced.again(rows, committed, tmp_path / "two", 1, "cpu").to_dict("records")
     assert line[column] == line["different"] + line["at the boundary"] >= line["n"] - 20
+    monkeypatch.setattr(committed, "outcome", lambda key: outcome(key).assign(clean_prediction=-1))  # another answer is no rounding
+    assert reproduced.again(rows, committed, tmp_path / "answers", 1, "cpu")["different"].tolist() == [line["n"]]
     monkeypatch.setattr(committed, "outcome", lambda key: outcome(key).assign(broken=lambda frame: ~frame["broken"], l2=9.0))
     assert reproduced.again(rows, committed, tmp_path / "three", 1, "cpu")["at the boundary"].sum() == 0

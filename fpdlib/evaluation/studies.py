@@ -168,7 +168,7 @@ class Precision(PerImage):
     """Per image, Table 1's PGD as published (Sec. 4.1: from the image itself, the softmax of the deployed output) with the network's
     arithmetic in float32 and in float64: whether the deployed network, in float32, still gives the returned image its label, and
     whether it came back as it was. Where only more digits set the attack going, its gradient was lost to rounding: `saturated` says
-    where tanh is one in float32 for every class of the clean image. Not by ART, whose images and gradients are float32."""
+    where tanh is 1 or -1 in float32 for every class of the clean image. Not by ART, whose images and gradients are float32."""
 
     images: int
     eps: float = 0.3

@@ -34,10 +34,8 @@ PICTURES = {
                "MNIST, L-inf eps 0.3, over the epochs of training; a mark is a trained network; dotted: what the paper prints."),
     "caltech": ("Caltech (text)", "What PGD as published leaves (o), the worst case (|), and what the paper prints (x)."),
 }  # fmt: skip
-FRONT = {
-    "glance": ("kept", "What O and F keep"),
-    "longer_glance": ("longer", "F trained for longer, attack by attack"),
-}  # as in the README
+# The README's tables: (id, title)
+FRONT = {"glance": ("kept", "What O and F keep"), "longer_glance": ("longer", "F trained for longer, attack by attack")}
 # Where a claim is looked into: by its test, else its setting; what is left is in the notebook of all claims.
 NOTEBOOK = {
     "arithmetic": "16-forensics", "printed-clean": "16-forensics", "theorem": "15-theorem1", "lipschitz": "15-theorem1",
@@ -61,8 +59,7 @@ def write(profile: str) -> Path:
         profile=FPD.profiles[profile], answer=answered((folder / "tables" / "answer.md").read_text()), claims=lines(claims, pages),
         verdicts=[word for word in COLOURS if word in set(claims["verdict"])], protocols=PROTOCOL, colours=COLOURS,
         places=list(dict.fromkeys(map(table_of, claims["place"]))), pictures=pictures(folder), pages=pages,
-        tables=front(folder),
-        provenance=provenance(evidence), networks=checkpoints(evidence),
+        tables=front(folder), provenance=provenance(evidence), networks=checkpoints(evidence),
     )  # fmt: skip
     replace_file(target / "index.html", lambda path: path.write_text(html))
     return target / "index.html"

@@ -63,10 +63,10 @@ def again(rows: pd.DataFrame, committed: Committed, folder: Path, count: int, de
     for line in random.Random(draw).sample(short, min(count, len(short))):
         store.add(line.result, inputs, provenance(inputs.device))
         before, here = (where.outcome(line.result).set_index(["index", "eps"]).sort_index() for where in (known, own))
-        changed = (before[["clean_prediction", "broken"]] != here[["clean_prediction", "broken"]]).any(axis=1)
-        rounded = changed & np.isclose(before["l2"], here["l2"], rtol=1e-3) & line.attack.endswith(BOUNDARY)
+        answer, fate = (before[column] != here[column] for column in ("clean_prediction", "broken"))
+        rounded = fate & ~answer & np.isclose(before["l2"], here["l2"], rtol=1e-3) & line.attack.endswith(BOUNDARY)
         lines.append({"network": line.network, "attack": line.attack, "n": len(here), "stood then": int((~before["broken"]).sum()),
-                      "stood here": int((~here["broken"]).sum()), "different": int((changed & ~rounded).sum()),
+                      "stood here": int((~here["broken"]).sum()), "different": int(((answer | fate) & ~rounded).sum()),
                       "at the boundary": int(rounded.sum())})  # fmt: skip
     return pd.DataFrame(lines)
 

@@ -21,9 +21,9 @@ REFERENCE = "laptop"  # whose evidence says how fast a processor is, and how man
 
 
 def costs(rows: pd.DataFrame, store: Store) -> tuple[dict[str, float], set[str]]:
-    """Seconds on one processor by key: as evidence has them, else as another seed or network took on the same data, else by passes and
-    multiply-accumulates; and the keys whose own seconds are known."""
-    everything, evidence, known, work = results(rows), store.committed, {}, functools.cache(macs)
+    """Seconds on one processor by key: as evidence has them, else as alike results took (a training by its length, one of another
+    network by its multiply-accumulates), else by passes and multiply-accumulates; and the keys whose own seconds are known."""
+    everything, evidence, known = results(rows), store.committed, {}
     spent = {key: max(meta["seconds"], meta.get("elapsed", 0.0)) for key in everything if evidence.has(key)
              for meta in (evidence.entry(key)["meta"],)}  # fmt: skip
     measured = set(spent)
@@ -31,8 +31,9 @@ def costs(rows: pd.DataFrame, store: Store) -> tuple[dict[str, float], set[str]]
         for group in alike(everything[key]):
             known.setdefault(group, []).append(everything[key])
     for result in (everything[key] for key in everything.keys() - measured):
-        group = next((group for group in alike(result) if group in known), None)
-        size = length if group == alike(result)[0] else work  # the network is the same, or is counted
+        nearest, *others = alike(result)
+        group = next((group for group in (nearest, *others) if group in known), None)
+        size = length if group == nearest else macs  # the network is the same, or is counted
         each = [spent[other.key] / size(other) for other in known.get(group, ())]
         spent[result.key] = float(np.median(each)) * size(result) if each else counted(result, evidence.folder)
     return spent, measured
