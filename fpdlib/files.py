@@ -16,9 +16,13 @@ def project_folder(name: str, variable: str) -> Path:
 
     Not relative to the working directory: JupyterLab runs a notebook in `notebooks/`, papermill in the project's root.
     """
+    return Path(os.environ.get(variable) or project() / name)
+
+
+def project() -> Path:
+    """The checkout of the package, or the working directory if it is installed without one."""
     checkout = Path(__file__).resolve().parent.parent
-    root = checkout if (checkout / "pyproject.toml").exists() else Path.cwd()
-    return Path(os.environ.get(variable) or root / name)
+    return checkout if (checkout / "pyproject.toml").exists() else Path.cwd()
 
 
 def sha256(path: Path) -> str:

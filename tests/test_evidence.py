@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -105,6 +106,16 @@ def test_costs_come_from_committed_results(tmp_path):
     assert f"{len(todo)} results missing" in words
 
 
+def test_computing_anew_is_told_to_take_as_long_as_it_took(tmp_path, monkeypatch):
+    """With FPD_RESULTS elsewhere nothing is there, and what the kit's own evidence took is known all the same."""
+    rows = fpdlib.plan("table1", profile="laptop", seeds=[0])
+    _, here = summary(rows, worker.store_of(rows, str(tmp_path)))
+    monkeypatch.setenv("FPD_RESULTS", str(tmp_path / "none"))
+    _, anew = summary(rows, worker.store_of(rows, str(tmp_path)))
+    whole = re.search(r"All (\d+) anew: (.*)\.$", here).groups()
+    assert float(whole[1]) > 1 and anew.startswith(f"{whole[0]} results missing: {whole[1]} hours")
+
+
 def test_a_training_is_estimated_from_others_by_its_length_and_its_network(tmp_path):
     """F trained ten times as long from trainings of other lengths: not what the median of them took. Training may end early."""
     rows = fpdlib.plan("longer", profile="laptop", seeds=[0, 99])
@@ -130,12 +141,11 @@ def test_a_scale_without_evidence_is_estimated_by_what_it_computes(tmp_path, mon
     trained = [key for key, result in known.items() if isinstance(result, Network)]
     radii = [key for key in known if known[key].what == "radius"]
     for key in trained + radii:
-        assert 1 / 3 < hours.counted(known[key], store.committed.folder) / spent[key] < 3, key
+        assert 1 / 3 < hours.counted(known[key], "laptop") / spent[key] < 3, key
     assert len(trained) == 2 and radii
     whole = fpdlib.plan("table1", profile="medium")  # nothing of it is committed: not a few minutes
-    medium = worker.store_of(whole, str(tmp_path))
     deep = next(result for result in whole["result"] if result.network.name == "ReLU" and isinstance(result, Network))
-    assert hours.counted(deep, medium.committed.folder) > 600
+    assert hours.counted(deep, "medium") > 600
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ PROFILES = {
             adversaries={"fgsm": QUICK_FGSM, "pgd": replace(QUICK_PGD, steps=3)}, threads=1,
         ),
         Profile(
-            "laptop", "two processors, 12 hours: numbers worth reading", "mnist-sample", SMALL, SHORT | {"epochs": 10},
+            "laptop", "two processors: numbers worth reading", "mnist-sample", SMALL, SHORT | {"epochs": 10},
             table1_suite(images=500, sound_images=200, batch_size=250, scale=LAPTOP_SCALE),
             LAPTOP_SCALE, DiagnosisSpec(images=100, steps=100, restarts=5, draws=1000, queries=2000),
             hardening=HARDENING | {"epochs": 15}, adversaries={"fgsm": QUICK_FGSM, "pgd": QUICK_PGD}, seeds=(0, 1, 2, 3, 4),

@@ -2,7 +2,6 @@
 
 import functools
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +9,7 @@ import pandas as pd
 from fpdlib import network, training
 from fpdlib.data.datasets import DATASETS
 from fpdlib.data.images import HELD_OUT
+from fpdlib.files import project
 from fpdlib.paper import FPD
 from fpdlib.results.committed import Committed
 from fpdlib.results.plan import missing, plan, results
@@ -22,10 +22,12 @@ REFERENCE = "laptop"  # whose evidence says how fast a processor is, and how man
 
 def costs(rows: pd.DataFrame, store: Store) -> tuple[dict[str, float], set[str]]:
     """Seconds on one processor by key: as evidence has them, else as alike results took (a training by its length, one of another
-    network by its multiply-accumulates), else by passes and multiply-accumulates; and the keys whose own seconds are known."""
-    everything, evidence, known = results(rows), store.committed, {}
-    spent = {key: max(meta["seconds"], meta.get("elapsed", 0.0)) for key in everything if evidence.has(key)
-             for meta in (evidence.entry(key)["meta"],)}  # fmt: skip
+    network by its multiply-accumulates), else by passes and multiply-accumulates; and the keys whose own seconds are known. What the
+    kit's own evidence took counts also where FPD_RESULTS names another folder, to compute it anew."""
+    everything, known, spent = results(rows), {}, {}
+    for evidence in (shipped(rows["experiment"].iat[0].name), store.committed):
+        entries = {key: evidence.entry(key)["meta"] for key in everything if evidence.has(key)}
+        spent |= {key: max(meta["seconds"], meta.get("elapsed", 0.0)) for key, meta in entries.items()}
     measured = set(spent)
     for key in spent:
         for group in alike(everything[key]):
@@ -35,7 +37,7 @@ def costs(rows: pd.DataFrame, store: Store) -> tuple[dict[str, float], set[str]]
         group = next((group for group in (nearest, *others) if group in known), None)
         size = length if group == nearest else macs  # the network is the same, or is counted
         each = [spent[other.key] / size(other) for other in known.get(group, ())]
-        spent[result.key] = float(np.median(each)) * size(result) if each else counted(result, evidence.folder)
+        spent[result.key] = float(np.median(each)) * size(result) if each else counted(result, rows["experiment"].iat[0].name)
     return spent, measured
 
 
@@ -60,9 +62,14 @@ def macs(result: Result) -> float:
     return length(result) * training.training_macs(result.recipe, network.cost(result.spec))
 
 
-def counted(result: Result, evidence: Path) -> float:
-    """Seconds of a training or an attack by its multiply-accumulates. evidence: the folder of its own profile's."""
-    rate, passes = reference(evidence.parent.parent / REFERENCE / "evidence") if evidence.parent.name != "smoke" else (0.0, {})
+def shipped(profile: str) -> Committed:
+    """The evidence that the kit comes with."""
+    return Committed(project() / "results" / profile / "evidence")
+
+
+def counted(result: Result, profile: str) -> float:
+    """Seconds of a training or an attack of a profile by its multiply-accumulates."""
+    rate, passes = reference() if profile != "smoke" else (0.0, {})
     if not rate or not isinstance(result, Network | Outcome):
         return COSTS[result.kind]
     if isinstance(result, Network):
@@ -72,10 +79,10 @@ def counted(result: Result, evidence: Path) -> float:
 
 
 @functools.cache
-def reference(folder: Path) -> tuple[float, dict[str, tuple[float, float]]]:
-    """Of the reference's evidence in a folder: multiply-accumulates a second in training, and the forward and backward passes that
+def reference() -> tuple[float, dict[str, tuple[float, float]]]:
+    """Of the reference's evidence: multiply-accumulates a second in training, and the forward and backward passes that
     each attack takes an image (medians); (0, {}) if there is none."""
-    committed, rates, passes = Committed(folder), [], {}
+    committed, rates, passes = shipped(REFERENCE), [], {}
     for result in results(plan("table1", profile=REFERENCE, seeds=[0], paper=FPD)).values():
         if isinstance(result, Network) and result.name in ("F", "ReLU") and committed.has(result.key):
             rates.append(macs(result) / committed.entry(result.key)["meta"]["seconds"])
@@ -101,5 +108,6 @@ def summary(rows: pd.DataFrame, store: Store) -> tuple[pd.DataFrame, str]:
         "minutes left": [spent[key] / 60 * (key in todo) for key in once["key"]],
     }).groupby(["table", "setting"], sort=False).sum().round(1)  # fmt: skip
     total, own = sum(spent[key] for key in todo), sum(spent[key] for key in todo & measured)
-    share = f"{100 * own / total:.0f} % of it as these very results took, the rest estimated from alike ones" if total else "-"
-    return frame, f"{len(todo)} results missing: {total / 3600:.1f} hours on one processor ({share})."
+    share = f" ({100 * own / total:.0f} % of it as these very results took, the rest estimated from alike ones)" if total else ""
+    anew = f"All {len(spent)} anew: {sum(spent.values()) / 3600:.1f}."
+    return frame, f"{len(todo)} results missing: {total / 3600:.1f} hours on one processor{share}. {anew}"
