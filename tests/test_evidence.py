@@ -224,16 +224,31 @@ def test_what_was_computed_elsewhere_is_held_against_the_committed_interval(expo
     same = reproduced(rows, store)
     assert len(same) == 1 + len(TINY.attacks) and same["inside"].all()
     assert spoken(same) == f"{len(same)} of {len(same)} numbers lie inside the committed 95 % interval."
-    white = rows[(rows["attack"] == "white-box")]["result"].iat[0]
-    path = store.folder(white) / "outcome.parquet"
-    frame = pd.read_parquet(path)
-    frame.assign(broken=~frame["broken"]).to_parquet(path)
-    entry = json.loads((store.folder(white) / "entry.json").read_text())
-    entry["sha256"]["outcome.parquet"] = sha256(path)
-    (store.folder(white) / "entry.json").write_text(json.dumps(entry))
+    change(store, rows, "white-box", lambda frame: frame.assign(broken=~frame["broken"]))
     other = reproduced(rows, store)
     assert list(other[~other["inside"]]["what"]) == ["white-box"]
     assert spoken(other).startswith("outside: table1 X seed 0 white-box: ") and f"{len(other) - 1} of {len(other)}" in spoken(other)
+
+
+def test_other_radii_are_not_reproduced_although_every_image_falls(exported, tmp_path):
+    """A search for radii leaves nothing at its own epsilon, 1: what is compared is the area under its robustness curve."""
+    rows, _ = exported
+    store = worker.store_of(rows, str(tmp_path / "store"))
+    (before,) = reproduced(rows, store).query("what == 'area (radius)'").itertuples()
+    assert before.low < before.committed < before.high < 90 and before.here == pytest.approx(before.committed)
+    change(store, rows, "radius", lambda frame: frame.assign(linf=0.29, broken=True))  # at 1.0 they all fell before, too
+    (after,) = reproduced(rows, store).query("~inside").itertuples()
+    assert after.what == "area (radius)" and after.here == pytest.approx(100 * 0.29 / 0.3) and after.committed == before.committed
+
+
+def change(store, rows, attack, how):
+    """Another outcome of an attack in the store, as if it had been computed so."""
+    result = rows[rows["attack"] == attack]["result"].iat[0]
+    path = store.folder(result) / "outcome.parquet"
+    how(pd.read_parquet(path)).to_parquet(path)
+    entry = json.loads((store.folder(result) / "entry.json").read_text())
+    entry["sha256"]["outcome.parquet"] = sha256(path)
+    (store.folder(result) / "entry.json").write_text(json.dumps(entry))
 
 
 def test_only_what_evidence_lacks_is_computed(exported, tmp_path, capsys):

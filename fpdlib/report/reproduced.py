@@ -1,12 +1,15 @@
 """Whether what was computed elsewhere agrees with the committed evidence: what "reproduced" means; and attacks made again here."""
 
 import random
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from fpdlib import evaluation
+from fpdlib.attacks.radius import Radius
 from fpdlib.data.datasets import DATASETS
 from fpdlib.errors import NotComputed
 from fpdlib.results.committed import Committed
@@ -16,24 +19,30 @@ from fpdlib.results.store import Store
 
 SHORT = 60  # seconds that an attack took, to be made again
 BOUNDARY = "l2-deepfool"  # of ART: it returns images at the boundary between two classes, where rounding decides (notebook 09)
+EXACT = 1e-6  # of a mean of shares, in float64, where the interval is a point
 ACCEPTED = 0.01  # of the images of an attack, or one image: another processor rounds otherwise
 
 
 def reproduced(rows: pd.DataFrame, store: Store) -> pd.DataFrame:
     """A line per number that a store computed itself and the committed evidence of the same plan has too (percent).
 
-    `committed` with its Wilson 95 % interval [low, high] and `here`: clean accuracy, or what an attack leaves, of each network and
-    seed; `inside`: whether the interval contains what was computed here. Raises NotComputed if there is nothing to compare.
+    `committed` with its 95 % interval [low, high] and `here`: clean accuracy, or what an attack leaves (Wilson's), or of a search for
+    radii the area under its robustness curve (t, over images), of each network and seed; `inside`: whether the interval contains what
+    was computed here. Studies are not compared. Raises NotComputed if there is nothing to compare.
     """
     own, lines = Store(store.root, Committed(store.root / "none")), []
     for line in rows[rows["kind"].isin(["networks", "outcomes"])].drop_duplicates("key").itertuples():
         if own.has(line.result) and store.committed.has(line.key):
-            before, here = (hits(line.result, where) for where in (store, own))
-            told = evaluation.rate(before)
+            before, here = (scores(line, where) for where in (store, own))
+            if searches(line):
+                value, (low, high) = before.mean(), stats.t.interval(0.95, len(before) - 1, before.mean(), stats.sem(before))
+            else:
+                value, _, low, high = astuple(evaluation.rate(before))
             lines.append({
-                "setting": line.setting, "network": line.network, "seed": line.seed, "what": line.attack or "clean", "n": told.n,
-                "committed": 100 * told.value, "low": 100 * told.low, "high": 100 * told.high, "here": 100 * float(here.mean()),
-                "inside": bool(told.low <= here.mean() <= told.high),
+                "setting": line.setting, "network": line.network, "seed": line.seed, "n": len(before),
+                "what": f"area ({line.attack})" if searches(line) else line.attack or "clean",
+                "committed": 100 * value, "low": 100 * low, "high": 100 * high, "here": 100 * float(here.mean()),
+                "inside": bool(low - EXACT <= here.mean() <= high + EXACT),
             })  # fmt: skip
     if not lines:
         raise NotComputed(
@@ -76,12 +85,22 @@ def otherwise(found: pd.DataFrame) -> pd.DataFrame:
     return found[found["different"] > np.maximum(1, ACCEPTED * found["n"])]
 
 
-def hits(result, where: Store) -> np.ndarray:
-    """Per test image whether a network is right, or per attacked image whether it stands at the largest epsilon."""
-    if result.kind == "networks":
-        test = where.entry(result)["meta"]["test"]
+def searches(line) -> bool:
+    """Whether a row of the plan is a search for radii, whose epsilon is no bound that anything could stand at."""
+    return line.kind == "outcomes" and isinstance(line.result.attack.method, Radius)
+
+
+def scores(line, where: Store) -> np.ndarray:
+    """Per test image whether a network is right; per attacked image whether it stands at the largest epsilon, or its radius as a
+    share of the epsilon that the suite's sound attack has, at most 1."""
+    if line.kind == "networks":
+        test = where.entry(line.result)["meta"]["test"]
         return np.arange(test["images"]) < test["correct"]
-    return evaluation.robust(where.outcome(result)).iloc[:, -1].to_numpy()
+    outcome = where.outcome(line.result)
+    if searches(line):
+        reach = line.experiment.attacks[line.attack.replace("radius", "sound", 1)].eps[-1]
+        return evaluation.radii(outcome, line.result.attack.norm).clip(upper=reach).to_numpy() / reach
+    return evaluation.robust(outcome).iloc[:, -1].to_numpy()
 
 
 def spoken(frame: pd.DataFrame) -> str:
