@@ -92,16 +92,16 @@ def targeted_margin(view, x: Tensor, y: Tensor, seed: int, classes: int, eps: fl
 
 class RestorationLoss(nn.Module):
     """Cross-entropy of the first outputs plus the logarithm of the mean squared restoration error behind them, which weighs the same
-    whatever the error's scale."""
+    whatever the error's scale. weight: of the logarithm; below 0 an attack that raises the loss lowers the error."""
 
-    def __init__(self, classes: int):
+    def __init__(self, classes: int, weight: float = 1.0):
         super().__init__()
-        self.classes = classes
+        self.classes, self.weight = classes, weight
 
     def forward(self, outputs: Tensor, y: Tensor) -> Tensor:
         y = y.argmax(1) if y.dim() == 2 else y
         error = outputs[:, self.classes :].square().mean(1)
-        return nn.functional.cross_entropy(outputs[:, : self.classes], y) + (error + 1e-12).log().mean()
+        return nn.functional.cross_entropy(outputs[:, : self.classes], y) + self.weight * (error + 1e-12).log().mean()
 
 
 def through_part(view, x: Tensor, y: Tensor, seed: int, classes: int, eps: float, steps: int, part: str, norm: str) -> Tensor:

@@ -7,6 +7,7 @@ restored images of Fig. 5, and what the text claims and no table shows: smoothne
 
 import io
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,6 +19,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor, nn
 
 from fpdlib.attacks import adapters
+from fpdlib.attacks.methods import PGD, AutoAttack, MadeForFPD
 from fpdlib.attacks.spec import AttackSpec
 from fpdlib.attacks.views import View, loss_gradient
 from fpdlib.data.images import Images, Splits
@@ -144,23 +146,51 @@ class Neighbourhood(PerImage):
 
 @dataclass(frozen=True)
 class Filter(PerImage):
-    """Per image, clean and attacked (PGD before tanh, 40 steps): the restoration error against the network's own input, and right.
+    """Per image, clean, attacked (PGD before tanh, 40 steps) and evading (the same, which at once lowers what the filter sees): the
+    restoration error against the network's own input, and right.
 
     What a deployed filter can see is the distance of the restored image from the image it was given, not from the clean one.
     """
 
     images: int
     eps: float = 0.1
+    version: ClassVar[int] = 2
 
     def measure(self, model: nn.Module, x: Tensor, y: Tensor, part: Tensor, seed: int) -> pd.DataFrame:
         view, frames = View(model, "pre-squeeze").eval(), []
-        attacked = adapters.pgd(view, x, y, self.eps, 40, None, True, seed + int(part[0]), model.spec.num_classes)
-        for kind, images in (("clean", x), ("attacked", attacked)):
+        run = partial(adapters.pgd, view, x, y, self.eps, 40, None, True, seed + int(part[0]), classes := model.spec.num_classes)
+        attacked = run()
+        with view.seeing("restored"):
+            evading = run(loss=adapters.RestorationLoss(classes, -1.0))
+        for kind, images in (("clean", x), ("attacked", attacked), ("evading", evading)):
             with torch.no_grad():
                 error = (model.front(images).restored - images).square().flatten(1).mean(1)
             right = (predict(model, images) == y).cpu().numpy()
             frames.append(pd.DataFrame({"index": part.cpu().numpy(), "images": kind, "error": error.cpu().numpy(), "right": right}))
         return pd.concat(frames, ignore_index=True)
+
+
+@dataclass(frozen=True)
+class Adaptive(Study):
+    """Per image, which attacks break it within an epsilon at which some of F's stand: each of those made for FPD alone (Sec. 2 says
+    that leaving out the denoising layers does not help an attacker), PGD with as many steps, and AutoAttack.
+
+    attack: the epsilon, the images and the protocol; auto: AutoAttack's parts and cost; steps: of the others. The frame has a row per
+    image and attack, with `stands`.
+    """
+
+    attack: AttackSpec
+    auto: AutoAttack
+    steps: int
+    several = True
+
+    def run(self, model: nn.Module, splits: Splits, seed: int, others: list[nn.Module]) -> Found:
+        methods = {"PGD": PGD(((self.steps, self.attack.eps[0] / 10, 1),)), "AutoAttack": self.auto}
+        methods |= {f"through {part}": MadeForFPD(self.steps, (part,)) for part in model.parts}
+        methods |= {"momentum": MadeForFPD(self.steps, ("pre-squeeze",))}
+        found = {name: evaluate(model, splits, replace(self.attack, method=method), seed)[0] for name, method in methods.items()}
+        frame = pd.concat(found, names=["attack"]).reset_index(0)
+        return {"study": frame.assign(stands=~frame["broken"])[["attack", "index", "label", "stands"]]}
 
 
 @dataclass(frozen=True)

@@ -56,14 +56,15 @@ def non_local_mean(x: Tensor, source: Tensor | None = None) -> Tensor:
 
 
 class DenoisingLayer(nn.Module):
-    """Inner denoising layer with a residual connection (Sec. 3.1, Fig. 2a and 2b), (B, C, H, W) -> (B, C, H, W).
+    """Inner denoising layer with a residual connection, unless it is left out (Sec. 3.1, Fig. 2a and 2b), (B, C, H, W) -> the same.
 
     'plain' adds the non-local mean (Fig. 2b); 'bottleneck' passes it through a 1x1 convolution first (Fig. 2a);
     'xie' through a 1x1 convolution and a BatchNorm whose scale starts at zero (Xie et al. 2019, Sec. 4).
     """
 
-    def __init__(self, channels: int, kind: str, similarity: str = "dot"):
+    def __init__(self, channels: int, kind: str, similarity: str = "dot", residual: bool = True):
         super().__init__()
+        self.residual = residual
         self.mean = gaussian_non_local_mean if similarity == "gaussian" else non_local_mean
         self.transform = nn.Identity()
         if kind == "bottleneck":
@@ -74,7 +75,8 @@ class DenoisingLayer(nn.Module):
             self.transform = nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.transform(self.mean(x))
+        denoised = self.transform(self.mean(x))
+        return x + denoised if self.residual else denoised
 
 
 class Trunk(nn.Module):
@@ -162,7 +164,7 @@ class FPD(nn.Module):
             raise FPDError(f"inner is {spec.inner!r}: two entries name the same module. Name each stage once.")
 
         def trunk(backbone: nn.Module) -> Trunk:
-            layers = {path: DenoisingLayer(channels[path], spec.denoiser, spec.similarity) for path in paths}
+            layers = {path: DenoisingLayer(channels[path], spec.denoiser, spec.similarity, spec.residual) for path in paths}
             return Trunk(backbone, stages, layers)
 
         self.trunk = trunk(backbone)
@@ -208,9 +210,8 @@ class FPD(nn.Module):
                 return restored.flip(-1)
         if not self.denoises_middle:
             return restored
-        if self.spec.middle == "raw":
-            return restored + non_local_mean(x, source=x)
-        return restored + non_local_mean(restored)
+        denoised = non_local_mean(x, source=x) if self.spec.middle == "raw" else non_local_mean(restored)
+        return restored + denoised if self.spec.residual else denoised
 
     def _back(self, x: Tensor) -> Tensor:
         if self.back_trunk is not None:
@@ -233,6 +234,7 @@ class FPD(nn.Module):
     def parts(self) -> tuple[str, ...]:
         """What an attacker can differentiate instead of the deployed path (see `attacks.views.View`)."""
         denoises = bool(self.spec.inner) or (self.spec.classifier == "back" and self.spec.back_input == "middle")
+        denoises &= self.spec.residual  # else nothing is left where they are left out
         present = {"front": self.spec.classifier == "back", "bare": denoises, "restored": self.decoder is not None}
         return tuple(part for part, there in present.items() if there)
 

@@ -29,6 +29,7 @@ class NetworkSpec:
     statistics: BatchNorm running statistics: 'per_pass' (one set for the front and one for the back pass, untouched by
         the second training phase) or 'shared' (one set for all passes: the released code).
     similarity: weights of the non-local mean: 'dot' (the paper's dot product) or 'gaussian' (softmax of it, Sec. 3.1).
+    residual: whether denoising layers add their input to what they made of it (Sec. 3.1), inner and middle ones.
     sharing: 'shared' (F_FD and F_BD have the same weights, Sec. 3.1) or 'separate'.
     decoder_width: channels of the pyramid (256 in the release for ResNets; 128 in its ResNet-50 for SVHN); decoder_channels: of its
         transposed convolutions before the last, one per doubling ((64, 16) in both); () for a quarter each of what comes before.
@@ -56,6 +57,7 @@ class NetworkSpec:
     sharing: Literal["shared", "separate"] = "shared"
     initialisation: Literal["released", "pytorch"] = "released"
     decoder_channels: tuple[int, ...] = field(default=(), metadata={"before": ()})
+    residual: bool = field(default=True, metadata={"before": True})
 
     @property
     def versions(self) -> dict[str, int]:

@@ -6,6 +6,7 @@ from functools import partial
 
 import pandas as pd
 
+from fpdlib.attacks.methods import AutoAttack
 from fpdlib.attacks.spec import AttackSpec
 from fpdlib.data.datasets import DATASETS
 from fpdlib.errors import choose
@@ -19,7 +20,8 @@ from fpdlib.paper.variants import CONSTANT, FAMILIES, LEARNING, LONGER, NEEDED
 from fpdlib.training.adversarial import PAPER_PGD_SVHN, Adversary
 
 LONG = ("ReLU", "F", *(f"{name} ({words})" for words in LONGER for name in ("ReLU", "F")), CONSTANT)
-BEYOND = ("F", "ReLU", "F (gate)", "F (separate)", "F (gaussian)", "F (no noise)")
+THREE = ("F (gate)", "F (no residual)")  # what these claims are about rests on three networks
+BEYOND = ("F", "ReLU", *THREE, "F (separate)", "F (gaussian)", "F (no noise)")
 TABLE2, TABLE4 = tuple(suites.NETWORKS), ("O", "O_PGD", "F", "F_PGD")
 
 SMALL_BACKBONES = {
@@ -175,8 +177,8 @@ def seeds_of(here: Profile, variant: str) -> tuple[int, ...]:
     rows = {row.variants[0] for row in TABLE1}
     if here.setting == "table1":
         return here.seeds if variant in HEADLINE else here.seeds[:3] if variant in rows else here.seeds[:1]
-    if here.setting == "beyond":  # what Table 1 has counts here as well; what the gate does rests on three networks
-        return here.seeds if variant in HEADLINE else here.seeds[:3] if variant == "F (gate)" else here.seeds[:1]
+    if here.setting == "beyond":  # what Table 1 has counts here as well
+        return here.seeds if variant in HEADLINE else here.seeds[:3] if variant in THREE else here.seeds[:1]
     three = ("table2", "caltech101", "anchor", "longer", "f4ib")
     return here.seeds[:3] if here.setting in three else here.seeds[:1]
 
@@ -203,15 +205,21 @@ def studies_of(here: Profile) -> list[tuple[studies.Study, str, tuple[str, ...]]
         diagnosis = studies.Diagnosis(here.diagnosis)
         worst = attacks["sound/linf"]
         overflow = studies.Overflow(replace(worst, images=min(worst.images, 200), overflow="confirmed"))
+        # a tenth of the paper's epsilon, near F's median radius: at the whole of it nothing is left to tell attacks apart
+        near = replace(worst, name="adaptive", eps=(worst.eps[0] / 10,), images=min(worst.images, 50))
+        auto = AutoAttack(iterations=here.scale.iterations, queries=here.scale.queries)
+        adaptive = studies.Adaptive(near, auto, here.scale.steps)
         return [
-            *((diagnosis, name, () if name == "ReLU" else ("ReLU",)) for name in ("ReLU", "F", "F_PGD")),
+            *((diagnosis, name, () if name == "ReLU" else ("ReLU",)) for name in ("ReLU", "F", "O_PGD", "F_PGD")),
             *((overflow, name, ()) for name in ("ReLU", "F")),
             (studies.Restoration(attacks["published/linf-pgd"]), "F", ()), (studies.Filter(images), "F", ()),
+            (adaptive, "F", ()),
         ]  # fmt: skip
     if here.setting == "svhn-resnet101":
         return [(studies.Restoration(attacks["published/linf-pgd"]), "F", ())]
     if here.setting == "table1":
-        return [(studies.Smoothness(images), name, ()) for name in ("ReLU", "ELU", "ELU+Tanh")]
+        smooth = [(studies.Smoothness(images), name, ()) for name in ("ReLU", "ELU", "ELU+Tanh")]
+        return [*smooth, (studies.Diagnosis(here.diagnosis), "X", ("ReLU",))]
     if here.setting == "longer":
         return [(studies.Precision(min(images // 5, 100)), "F (ten times as long)", ())]
     if here.setting == "beyond":
@@ -222,7 +230,7 @@ def studies_of(here: Profile) -> list[tuple[studies.Study, str, tuple[str, ...]]
 def read_by(claim: pd.Series) -> tuple[tuple[str, ...], tuple[str, ...], str]:
     """What a claim reads: settings, variants, and the study if it is about one ('' else); nothing if it is about printed numbers."""
     test, name = claim["test"], claim["setting"]
-    study = test if test in ("restoration", "smoothness", "neighbourhood", "filter") else ""
+    study = test if test in ("restoration", "smoothness", "neighbourhood", "filter", "adaptive") else ""
     if test == "exploration":
         pairs = explored(claim["better"]).pairs
         return ("table1",), tuple(dict.fromkeys(one for pair in pairs for one in pair)), ""

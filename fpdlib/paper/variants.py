@@ -95,6 +95,7 @@ VARIANTS: dict[str, Variant] = {
     "F (gate)": Variant("F whose gate closes above 0.06 of the initial error, as T = 3 is of ResNet-101's", WHOLE, 2, "dklo",
                         {"threshold_share": 0.06}),
     "F (no noise)": Variant("F trained without noise", WHOLE, 2, "dklo", {"noise": 0.0}),
+    "F (no residual)": Variant("F whose denoising layers do not add their input", WHOLE | {"residual": False}, 2, "dklo"),
 }  # fmt: skip
 
 

@@ -44,12 +44,13 @@ TESTS = {
     "families": Test(lambda e, c, p: verdicts.families(e, p), True),
     "clean": Test(lambda e, c, p: verdicts.clean_accuracy(e, c["better"], c["worse"])),
     "labels": Test(lambda e, c, p: verdicts.clean_accuracy(e, c["better"], c["worse"], bound=0.0)),
-    "cost": Test(lambda e, c, p: verdicts.training_cost(e.paper, c["better"], c["worse"])),
+    "cost": Test(lambda e, c, p: verdicts.training_cost(e.paper, c["better"], c["worse"], c["where"])),
     "masking": Test(lambda e, c, p: verdicts.masking(e, c["better"], c["worse"]), trained=compared),
     "fails": Test(lambda e, c, p: verdicts.attacks_fail(e, c["better"]), trained=compared),
     "time": Test(lambda e, c, p: verdicts.attack_cost(e, c["better"], c["worse"]), trained=compared),
     "between-attacks": Test(lambda e, c, p: verdicts.between_attacks(e, c["where"], c["better"], c["worse"]),
                             trained=lambda c: (c["where"],)),
+    "adaptive": Test(lambda e, c, p: verdicts.adaptive(e, c["where"], c["better"], c["worse"]), trained=lambda c: (c["where"],)),
     "restoration": Test(lambda e, c, p: verdicts.restored(e, c["better"], c["worse"]), trained=lambda c: ("F",)),
     "accurate": Test(lambda e, c, p: verdicts.more_accurate(e, c["better"], c["worse"]), trained=compared),
     "smoothness": Test(lambda e, c, p: verdicts.smoother(e, c["better"], c["worse"]), trained=compared),
@@ -116,7 +117,7 @@ def spoken(line: pd.Series) -> str:
         text += f" {line['effect']:{sign}.3g}{interval} {line['unit']}"
         text += f", n={line['n']}" if line["n"] > 1 else ""
         text += f", {line['seeds']} seed{'s' if line['seeds'] > 1 else ''}" if line["seeds"] else ""
-        text += f", can find {line['smallest']:.2g}" if np.isfinite(line["smallest"]) and line["verdict"] == "not decided" else ""
+        text += f", can find {line['smallest']:.2g}" if np.isfinite(line["smallest"]) else ""
     if np.isfinite(line["size"]):
         text += f"; {line['size']:.2g} [{line['size_low']:.2g}, {line['size_high']:.2g}] times the paper's"
     return text + (f" ({line['reason']})" if line["reason"] else "")
