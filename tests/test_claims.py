@@ -170,7 +170,13 @@ def test_deterministic_verdicts():
 
 def test_adversarial_training_costs_more_than_fpd_and_dot_products_are_free(tmp_path):
     found = verdicts.training_cost(FPD, "F", "O_PGD")
-    assert found.verdict == "holds" and found.effect > 10
+    assert found.verdict == "holds" and found.effect > 10 and "with 100 attack steps" in found.reason
+    fgsm, fast = verdicts.training_cost(FPD, "F", "O_FGSM"), verdicts.training_cost(FPD, "F", "CNN (fast AT)", "anchor")
+    assert fgsm.verdict == fast.verdict == "does not hold" and "10 epochs with 1 attack step" in fast.reason
+    plain = verdicts.training_cost(
+        FPD, "F", "ReLU"
+    ).effect  # a hundred epochs; ten with one attack step take two to three times as much each
+    assert 2 < fast.effect / plain / (10 / 100) < 3 and fgsm.effect > plain
     assert verdicts.less(FPD, PROFILES["smoke"], "F_FD", "ReLU", "parameters").effect == 0
     dearer = verdicts.less(FPD, PROFILES["smoke"], "F", "F (gaussian)", "forward_macs")
     assert dearer.verdict == "holds" and dearer.effect < 0
@@ -207,7 +213,41 @@ def test_an_attack_that_met_no_image_has_no_cost():
     found = verdicts.attack_cost(evidence, "F", "O")
     assert (found.verdict, found.reason) == ("not decided", "an attack found no correctly classified image")
     same = verdicts.attack_cost(evidence, "O", "O")
-    assert same.effect == 1 and same.size == 1
+    assert same.effect == 1 and same.size == 1 and not same.weaker
+
+
+def test_an_attack_that_takes_less_longer_than_the_papers_is_weaker_than_claimed():
+    """The paper's minutes: F takes several times as long as O."""
+    few, many = {"forwards": 5, "backwards": 5}, {"forwards": 5.5, "backwards": 5.5}
+    evidence = fake(*[{"F": 0.5, "ReLU": 0.5}] * 3, counts={"F": many, "ReLU": few})
+    evidence.result = lambda name, what, seed: SimpleNamespace(spec=VARIANTS["ReLU"].spec(PROFILES["smoke"]))
+    found = verdicts.attack_cost(evidence, "F", "O")
+    assert found.verdict == "holds" and found.effect == pytest.approx(1.1) and found.size_high < 1 and found.weaker
+
+
+def test_leaving_out_the_denoising_layers_is_held_against_going_through_them():
+    def study(bare, through):
+        left = {"through bare": bare, "momentum": through, "AutoAttack": 0}
+        lines = [{"attack": name, "index": i, "stands": i < kept} for name, kept in left.items() for i in range(50)]
+        return {"study": pd.DataFrame(lines)}
+
+    evidence = fake(*[{"F": 0.5}] * 3)
+    evidence.has = lambda name, what, seed: what == "adaptive"
+    evidence.study = lambda name, what, seed: study(45, 25 + seed)
+    found = verdicts.adaptive(evidence, "F", "through bare", "momentum")
+    assert (found.verdict, found.seeds, found.n) == ("holds", 3, 50) and found.effect == pytest.approx(38)
+    assert "leave 90 % and 52 %" in found.reason
+    evidence.study = lambda name, what, seed: study(0, 0)
+    assert verdicts.adaptive(evidence, "F", "through bare", "momentum").verdict == "not decided"
+    evidence.has = lambda name, what, seed: False
+    with pytest.raises(NotComputed, match="attacks made for FPD"):
+        verdicts.adaptive(evidence, "F", "through bare", "momentum")
+
+
+def test_every_comparison_says_what_it_can_find():
+    line = vars(verdicts.Verdict("holds", 5.0, 3.0, 7.0, "points", 100, 3, "", 2.8))
+    assert "can find 2.8" in claims.spoken(pd.Series(line))
+    assert "can find" not in claims.spoken(pd.Series(line | {"smallest": np.nan}))
 
 
 def test_how_accurate_a_restoration_is_is_a_matter_of_networks():
@@ -218,15 +258,24 @@ def test_how_accurate_a_restoration_is_is_a_matter_of_networks():
     assert verdicts.more_accurate(fake(*[{"F": 0.5, "F_OnePhase": 0.5}] * 3, mse=far), "F", "F_OnePhase").verdict == "not decided"
 
 
-def test_a_filter_has_to_gain_on_clean_and_on_attacked_images():
+def test_a_filter_has_to_gain_on_clean_images_on_attacked_ones_and_on_those_that_evade_it():
     draws = np.random.default_rng(0)
-    clean, attacked = draws.normal(1, 0.1, 400), draws.normal(2, 0.1, 400)
-    frame = pd.DataFrame({"index": [*range(400)] * 2, "images": ["clean"] * 400 + ["attacked"] * 400,
-                          "error": [*clean, *attacked], "right": [True] * 392 + [False] * 8 + [False] * 400})  # fmt: skip
-    evidence = fake()
-    evidence.study = lambda name, what: {"study": frame}
-    found = verdicts.filtered(evidence, "F")
-    assert found.verdict != "holds" and "AUC 1.00" in found.reason and "100 % of attacked" in found.reason
+
+    def filtered(**centres):
+        """Of attacked and of evading images the second half is wrong: with this mean error."""
+        lines = []
+        for kind, centre in ({"clean": 1.0} | centres).items():
+            for i in range(400):
+                broken = kind != "clean" and i >= 200
+                error = draws.normal(centre if broken else 1.0, 0.1)
+                lines.append({"index": i, "images": kind, "error": error, "right": not broken and (kind != "clean" or error < 1.05)})
+        evidence = fake()
+        evidence.study = lambda name, what: {"study": pd.DataFrame(lines)}
+        return verdicts.filtered(evidence, "F")
+
+    assert filtered(attacked=2.0, evading=2.0).verdict == "holds"
+    found = filtered(attacked=2.0, evading=0.5)  # who knows the filter gets through it
+    assert found.verdict != "holds" and "AUC 0.7" in found.reason and "AUC 0.2" in found.reason
 
 
 def test_which_attacks_fail():

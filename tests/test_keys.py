@@ -61,7 +61,7 @@ OTHER = {
     NetworkSpec: dict(backbone="resnet34", backbone_args=(("zero_init_last", True),), num_classes=7, image_size=96, inner=("stage1",),
                       denoiser="xie", restoration=False, classifier="front", back_input="flip", middle="raw", activation="relu",
                       squeeze="none", statistics="shared", decoder_width=64, dropout=0.5, similarity="gaussian", sharing="separate",
-                      initialisation="pytorch", decoder_channels=(8,)),
+                      initialisation="pytorch", decoder_channels=(8,), residual=False),
     Recipe: dict(name="mine", parts=2, measured=50,
                  phases=1, gate="latch", threshold=1.0, alpha1=2.0, alpha2=2.0, alpha2_second=0.1, noise=0.03,
                  optimizer="sgd", lr=1e-4, weight_decay=0.1, clip=1.0, batch_size=7, epochs=3, schedule="constant", plateau=3,
@@ -86,6 +86,7 @@ OTHER = {
     studies.Smoothness: dict(images=7, radius=0.1), studies.Neighbourhood: dict(images=7, draws=3, deltas=(0.1,)),
     studies.Filter: dict(images=7, eps=0.2), studies.Precision: dict(images=7, eps=0.2, steps=3, step_size=0.1),
     studies.Diagnosis: dict(spec=DiagnosisSpec(eps=0.1)),
+    studies.Adaptive: dict(attack=AttackSpec("b", "sound", PGD(((1, None, 0),))), auto=AutoAttack(iterations=7), steps=7),
 }  # fmt: skip
 FULL = VARIANTS["F"].spec(PROFILES["smoke"])
 BASES = {
@@ -95,6 +96,7 @@ BASES = {
     AutoAttack: AutoAttack(), Chain: Chain((PGD(((1, None, 0),)),)), studies.Smoothness: studies.Smoothness(5),
     MadeForFPD: MadeForFPD(), Radius: Radius(), studies.Neighbourhood: studies.Neighbourhood(5), studies.Filter: studies.Filter(5),
     studies.Diagnosis: studies.Diagnosis(DiagnosisSpec()), studies.Precision: studies.Precision(5),
+    studies.Adaptive: studies.Adaptive(AttackSpec("a", "sound", PGD(((1, None, 0),))), AutoAttack(), 5),
 }  # fmt: skip
 
 

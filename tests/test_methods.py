@@ -328,4 +328,9 @@ def test_restoration_error_and_margin_count_alike_whatever_the_errors_scale():
     larger = outputs.clone()
     larger[:, 3:] *= 2
     assert float(loss(larger, y) - loss(outputs, y)) == pytest.approx(math.log(4), abs=1e-4)
+    evading = adapters.RestorationLoss(3, -1.0)  # the same for the margin, the opposite for the error
+    assert float(evading(larger, y) - evading(outputs, y)) == pytest.approx(-math.log(4), abs=1e-4)
+    surer = outputs.clone()
+    surer[:, :3] *= 2
+    assert float(evading(surer, y) - evading(outputs, y)) == pytest.approx(float(loss(surer, y) - loss(outputs, y)), abs=1e-5) != 0
     assert float(loss(outputs, torch.eye(3)[y])) == pytest.approx(float(loss(outputs, y)))

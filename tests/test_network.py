@@ -57,6 +57,16 @@ def test_middle_layer_reads_the_restored_image_or_the_raw_input(x):
     assert torch.allclose(release.clean(restored, x), restored + (flat @ flat.mT / 1024 @ flat).view_as(x), atol=1e-6)
 
 
+def test_without_residual_connections_only_what_the_layers_made_of_their_input_is_left(x):
+    bare = DenoisingLayer(3, "plain", residual=False)
+    assert torch.equal(bare(x), non_local_mean(x)) and torch.allclose(DenoisingLayer(3, "plain")(x), x + non_local_mean(x))
+    with_, without = FPD(SMALL_F), FPD(replace(SMALL_F, residual=False))
+    assert torch.allclose(without.clean(x, 0 * x), with_.clean(x, 0 * x) - x, atol=1e-6)
+    layers = [module for module in without.modules() if isinstance(module, DenoisingLayer)]
+    assert layers and not any(layer.residual for layer in layers)
+    assert "bare" in with_.parts and "bare" not in without.parts  # nothing would be left of it
+
+
 def test_back_inputs(x):
     restored = torch.rand_like(x)
     back = {mode: FPD(replace(SMALL_F, back_input=mode)).clean(restored, x) for mode in ("restored", "average", "flip")}

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LAPTOP = ROOT / "results" / "laptop"
 COMMON = {"profile": "laptop", "seeds": "", "device": "auto", "store": "", "compute": False}
-BENCHMARKS = {"made_for_fpd", "radius_vs_autoattack"}
+BENCHMARKS = {"radius_vs_autoattack"}
 
 
 def tags(cell):

@@ -107,7 +107,7 @@ def headline_picture(evidence: Evidence, main: pd.DataFrame) -> plt.Figure:
     axes.set_xticks(TICKS, map(str, TICKS))
     axes.set_xlabel("points (logarithmic beyond 2); right of 0: the paper's order")
     forest_legend(figure, main)
-    figure.suptitle(scale(evidence), fontsize=11)
+    figure.suptitle(scale(evidence) + elsewhere(evidence, main), fontsize=10)
     return figure
 
 
@@ -117,7 +117,7 @@ def because(line: pd.Series) -> str:
 
 def headlines(evidence: Evidence) -> pd.DataFrame:
     """The headline claims, points: ours under the one measure fixed for each with its interval and p (Holm-adjusted among them), the
-    smallest difference it can find, and the same pair as published."""
+    smallest difference it can find, and the same pair by the paper's own measure, as published."""
     lines = []
     for line in HEADLINES:
         protocol = "published" if line.measure.startswith("transfer") else "sound"
@@ -130,12 +130,27 @@ def headlines(evidence: Evidence) -> pd.DataFrame:
         keys = ("difference", "low", "high", "p", "p_adjusted", "smallest", "n", "seeds", "verdict", "reason")
         shown |= {key: found.get(key, np.nan) for key in keys}
         try:
-            beside = compare(evidence.at(line.setting), line.better, line.worse, "average")
+            here = evidence.at(line.setting)
+            own = "average" if "white-box" in here.profile.attacks else "published/linf-pgd"
+            beside = compare(here, line.better, line.worse, own)
             shown |= {f"published {key}": beside[key] for key in ("difference", "low", "high", "verdict")}
         except (NotComputed, KeyError):
             shown |= {"published verdict": NOT_TESTED}
         lines.append(shown)
     return pd.DataFrame(lines)
+
+
+def elsewhere(evidence: Evidence, main: pd.DataFrame) -> str:
+    """What `headlines` has of other settings than its title's, with epsilon, size and number of networks; '' if it has none."""
+    words = ""
+    for setting, lines in main[main["setting"] != HEADLINES[0].setting].groupby("setting"):
+        here = evidence.at(setting).profile
+        attack = here.attacks.get("sound/linf", next(iter(here.attacks.values())))
+        count = lines["seeds"].max()
+        words += f"; {setting}: {here.network.image_size} pixels, eps {attack.eps[-1]:g}" + f", {count:g} networks" * bool(
+            count == count
+        )
+    return words
 
 
 def scale(evidence: Evidence) -> str:

@@ -30,6 +30,8 @@ PICTURES = {
     **{f"table{n}": (f"Table {n} ({data})", HATCHED) for n, data in enumerate(("MNIST", "MNIST", "SVHN", "SVHN"), 1)},
     "scale": ("The paper's ResNet-101 beside the small network",
               "MNIST, L-inf eps 0.3: above the line as published, below it today's library and the worst case."),
+    "scale_headlines": ("The headline comparisons over scale",
+                        "MNIST, points of area (the last: of accuracy); right of 0 is the paper's order."),
     "longer": ("O and F trained for longer",
                "MNIST, L-inf eps 0.3, over the epochs of training; a mark is a trained network; dotted: what the paper prints."),
     "caltech": ("Caltech (text)", "What PGD as published leaves (o), the worst case (|), and what the paper prints (x)."),

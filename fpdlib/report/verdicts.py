@@ -172,14 +172,14 @@ def training_cost(paper: Paper, cheap: str, dear: str, setting: str = "") -> Ver
     setting: whose recipe the second has, then of the plain CNN."""
     full, variants, total = paper.profiles["paper"], paper.variants, []
     for name, here in ((paper.variant(cheap), full), (paper.variant(dear), paper.setting(full, setting) if setting else full)):
-        spent = 0.0
+        spent, last = 0.0, variants[name].recipe(here)
         while name:
             recipe, made = variants[name].recipe(here), variants[paper.variant("O") if here is not full else name]
             spent += recipe.epochs * training.training_macs(recipe, network.cost(made.spec(full)))
             name = recipe.begin
         total.append(spent)
-        reason = f"counted for the paper's ResNet-101; {recipe.epochs} epochs"
-        reason += f" with {recipe.adversary.steps} attack step{'s' * (recipe.adversary.steps > 1)}" if recipe.adversary else ""
+        steps = f" with {last.adversary.steps} attack step{'s' * (last.adversary.steps > 1)}" if last.adversary else ""
+        reason = f"counted for the paper's ResNet-101; {last.epochs} epochs{steps}" + ", after O's" * bool(last.begin)
     ratio = total[1] / total[0]
     return Verdict("holds" if ratio > 1 else "does not hold", ratio, ratio, ratio, "times the multiply-accumulates", 1, 0, reason)
 
