@@ -183,11 +183,11 @@ def test_precision_tells_a_gradient_that_was_rounded_away():
 
 @pytest.fixture(scope="module")
 def restoring(sample):
-    """An F of seconds: a back module, denoising layers and a decoder that have learned something."""
+    """An F_FD+R of seconds: denoising layers and a decoder that have learned something."""
     first = torch.arange(800)
     splits = type(sample)("s", sample.train.subset(first), sample.held_out.subset(first[:100]), sample.test.subset(first[:200]))
-    model = build(VARIANTS["F"].spec(PROFILES["smoke"]), 0)
-    train(model, replace(QUICK, phases=2, epochs=6, batch_size=20), splits, 0)
+    model = build(VARIANTS["F_FD+R"].spec(PROFILES["smoke"]), 0)
+    train(model, replace(QUICK, epochs=6, batch_size=20), splits, 0)
     return model.eval().requires_grad_(False), splits
 
 
@@ -197,7 +197,7 @@ def test_an_attack_that_knows_the_filter_lowers_what_the_filter_sees(restoring):
     by = frame.pivot(index="index", columns="images")
     error, right = by["error"], by["right"].mean()
     assert len(by) == 40 and set(error) == {"clean", "attacked", "evading"}
-    assert (error["evading"] < error["attacked"]).mean() > 0.9 and (error["evading"] < error["clean"]).mean() > 0.8
+    assert (error["evading"] < error["attacked"]).mean() > 0.8 and error["evading"].median() < error["attacked"].median()
     assert right["clean"] > right["attacked"] and right["clean"] > right["evading"]  # and it still attacks
 
 
@@ -206,7 +206,7 @@ def test_each_attack_made_for_fpd_is_tried_alone_beside_autoattack(restoring):
     attack = AttackSpec("near", "sound", sound("linf", 0.3, SMOKE_SCALE), (0.05,), images=20, batch_size=20, iterates="any")
     frame = studies.Adaptive(attack, AutoAttack(iterations=5, queries=50), 5).run(model, splits, 0, [])["study"]
     stands = frame.pivot(index="index", columns="attack", values="stands")
-    named = {"PGD", "AutoAttack", "through front", "through bare", "through restored", "momentum"}
+    named = {"PGD", "AutoAttack", "through bare", "through restored", "momentum"}
     assert set(stands) == named and len(stands) == 20
-    assert stands.mean().between(0, 1).all() and stands["PGD"].mean() < 1
+    assert 0.1 < stands["PGD"].mean() < 0.9
     assert (stands["AutoAttack"] <= stands["PGD"]).mean() > 0.9
