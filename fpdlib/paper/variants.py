@@ -157,3 +157,5 @@ VARIANTS |= {
                                       adversary=attack, begin=begin)
     for base, begin in (("O", "ReLU"), ("F", "F")) for attack in ("fgsm", "pgd")
 }  # fmt: skip
+for _name, _one in VARIANTS.items():  # whatever trains with Algorithm 1's noise
+    VARIANTS[_name] = replace(_one, guesses=_one.guesses + "p" * (_one.training.get("noise") != 0.0))
