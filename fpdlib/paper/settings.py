@@ -16,7 +16,7 @@ from fpdlib.network.spec import NetworkSpec
 from fpdlib.paper import suites
 from fpdlib.paper.experiments import HEADLINE, TABLE1, explored, variants_of
 from fpdlib.paper.profiles import HARDENING, PROFILES, RESNET101, SHORT, SMALL, TWENTY_STEPS, Profile
-from fpdlib.paper.variants import CONSTANT, FAMILIES, LEARNING, LONGER, NEEDED
+from fpdlib.paper.variants import CONSTANT, FAMILIES, LEARNING, LONGER, NEEDED, SHARED
 from fpdlib.training.adversarial import PAPER_PGD_SVHN, Adversary
 
 LONG = ("ReLU", "F", *(f"{name} ({words})" for words in LONGER for name in ("ReLU", "F")), CONSTANT)
@@ -142,13 +142,13 @@ OF: dict[str, tuple[Callable[[Profile], Profile], tuple[str, ...]]] = {
     **{f"svhn-{b}": (partial(svhn, backbone=b), tuple(suites.NETWORKS[row] for row in TABLE4)) for b in suites.BACKBONES},
     **{f"transfer-{b}": (partial(transfer, backbone=b), ("O_PGD", "F_PGD")) for b in suites.BACKBONES},
     **{name: (partial(caltech, name=name), ("ReLU", "F")) for name in ("caltech101", "caltech256")},
-    # what the text claims and no table shows; five other CNNs; F with one ingredient off each; O and F trained for longer; what F_4IB
-    # needs to learn; known answers
+    # what the text claims and no table shows; five other CNNs; F with one ingredient off each; O and F trained for longer; what
+    # F_4IB and F with shared statistics need to learn; known answers
     "beyond": (partial(beyond, name="beyond"), BEYOND),
     "families": (partial(beyond, name="families"), tuple(f"{cnn} {kind}" for cnn in FAMILIES for kind in ("O", "F"))),
     "learning": (learning, LEARNING),
     "longer": (longer, LONG),
-    "f4ib": (lambda base: replace(base, attacks={}), ("F_4IB", *NEEDED)),
+    "f4ib": (lambda base: replace(base, attacks={}), ("F_4IB", *NEEDED, "F (shared BN)", *SHARED)),
     "anchor": (anchor, ("CNN (fast AT)", "CNN (fast AT, 30 epochs)")),
 }
 SETTINGS = tuple(OF)
@@ -180,7 +180,7 @@ def seeds_of(here: Profile, variant: str) -> tuple[int, ...]:
     if here.setting == "beyond":  # what Table 1 has counts here as well
         return here.seeds if variant in HEADLINE else here.seeds[:3] if variant in THREE else here.seeds[:1]
     three = ("table2", "caltech101", "anchor", "longer", "f4ib")
-    return here.seeds[:3] if here.setting in three else here.seeds[:1]
+    return here.seeds[:3] if here.setting in three and "shared BN" not in variant else here.seeds[:1]
 
 
 # What the command line and notebooks call a part of the plan -> its settings.

@@ -119,14 +119,15 @@ VARIANTS |= {f"{name} ({words})": alike(name, f"{VARIANTS[name].title}, trained 
 # The step size falls to zero over the planned length, so that what trains longer is chosen nearer to its peak: here it stays there.
 CONSTANT = "F (constant step)"
 VARIANTS[CONSTANT] = alike("F", "F, the step size at its peak to the end", training={"schedule": "constant"})
-# What F_4IB, which does not learn like the others, needs: each differs from it in one thing.
+# What networks need that do not learn like the others: each differs from its base in one thing. One of the second describes.
 NEEDED = {
     "F_4IB (quarter step)": alike("F_4IB", "F_4IB with a quarter of the step size", step=0.25),
     "F_4IB (longer)": alike("F_4IB", "F_4IB trained three times as long", length=3),
     "F_4IB (clipped)": alike("F_4IB", "F_4IB, gradients clipped at a norm of 1 (else 10)", training={"clip": 1.0}),
     "F_4IB (gaussian)": alike("F_4IB", "F_4IB with Gaussian non-local means, which are normalised", {"similarity": "gaussian"}),
 }
-VARIANTS |= NEEDED
+SHARED = {"F (shared BN, longer)": alike("F (shared BN)", "F with shared statistics trained three times as long", length=3)}
+VARIANTS |= NEEDED | SHARED
 # Five other CNN families, at a size that two processors can train; the same in every profile.
 FAMILIES: dict[str, dict] = {
     "DenseNet": {"backbone": "densenet121", "backbone_args": (("growth_rate", 8), ("block_config", (2, 2, 2, 2)))},
