@@ -111,7 +111,7 @@ CHANGED: dict[str, dict] = {
 }  # fmt: skip
 QUARTER = "F with a quarter of the step size"
 VARIANTS |= {name: alike("F", name, changed) for name, changed in CHANGED.items()} | {QUARTER: alike("F", QUARTER, step=0.25)}
-LEARNING = ("ReLU", "F_FD+R", "F", *CHANGED, QUARTER, "F_OnePhase", "F (no noise)", "F (shared BN)")
+LEARNING = ("ReLU", "F_FD", "F_FD+R", "F", *CHANGED, QUARTER, "F_OnePhase", "F (no noise)", "F (shared BN)")
 # O and F trained for longer: whether attacks fail on F only once its logits have had the time to saturate.
 LONGER = {"three times as long": 3, "ten times as long": 10}
 VARIANTS |= {f"{name} ({words})": alike(name, f"{VARIANTS[name].title}, trained {words}", length=times)

@@ -48,11 +48,12 @@ def finding(evidence: Evidence, section: str) -> str:
             f"- {'' if reading == 'main' else '(other reading) '}**{better}** is {abs(curve['difference']):.1f} points "
             f"{'more' if curve['difference'] > 0 else 'less'} robust than **{worse}** by the area under the robustness curve "
             f"[{curve['low']:.1f}, {curve['high']:.1f}], p = {curve['p']:.2g}, n = {curve['n']}, {curve['seeds']} "
-            f"seed{'s' if curve['seeds'] > 1 else ''}: *{curve['verdict']}*{because(curve)}."
+            f"seed{'s' if curve['seeds'] > 1 else ''} (can find {curve['smallest']:.1f}): *{curve['verdict']}*{because(curve)}."
         )
         for attack, words in (("white-box", "white-box"), ("transfer-oracle", "transfer")):
             point = by.loc[attack]
-            said += f" At the paper's point, {words}: {point['difference']:+.1f} points, *{point['verdict']}*{because(point)}."
+            size = f"{point['difference']:+.1f} points (can find {point['smallest']:.1f})"
+            said += f" At the paper's point, {words}: {size}, *{point['verdict']}*{because(point)}."
         lines.append(said)
     if evidence.profile.name == "smoke":
         lines += ["", "The `smoke` profile only shows that every step runs; read the numbers of a larger profile."]
