@@ -299,6 +299,14 @@ def test_attacks_that_fail_or_break_everything_decide_nothing_together():
     evidence = Fake(*hits, attacks={key: spec() for key in hits[0]["F"]})
     found = verdicts.order(evidence, "F", "O", "bounded", "published", 80)
     assert (found.verdict, found.reason, found.weaker) == ("not decided", "every attack fails on both or breaks everything", False)
+    for name, kept in (
+        ("F", 0.6),
+        ("ReLU", 0.2),
+    ):  # one that works decides; the one that fails stays in the paper's average, and is named
+        for one in hits:
+            one[name]["published/linf-pgd"] = kept
+    found = verdicts.order(Fake(*hits, attacks={key: spec() for key in hits[0]["F"]}), "F", "O", "bounded", "published")
+    assert found.verdict == "holds" and found.reason.endswith("in the average, but failing on both: linf-fgsm")
 
 
 def test_a_seed_that_lacks_an_attack_is_left_out_and_no_seed_at_all_is_not_computed():

@@ -9,7 +9,7 @@ import fpdlib
 from fpdlib import report
 from fpdlib.errors import NotComputed
 from fpdlib.paper import FPD, experiments
-from fpdlib.report import measures
+from fpdlib.report import explorations, measures
 
 SUITE = {"white-box": spec(), "current": spec(), "sound": spec(), "radius": spec(eps=1.0)}
 
@@ -235,3 +235,14 @@ def test_an_exploration_whose_networks_are_not_there_says_so_and_a_notebook_goes
     evidence = fpdlib.load(fpdlib.plan("table1", profile="laptop", seeds=[0]).query("network == 'F'"))
     told = report.finding(evidence, experiments.PLACEMENT)
     assert "inner layers in the shallow blocks" in told and "*Not computed:*" in told and "work --plan table1" in told
+
+
+def test_each_headline_stands_beside_the_papers_own_measure(tmp_path):
+    """Of photographs the paper prints PGD alone; the picture and the table say where a comparison was made elsewhere."""
+    evidence = fpdlib.load(fpdlib.plan("table1", "caltech101", profile="laptop"), str(tmp_path)).at("table1")
+    main = report.headlines(evidence).set_index("setting")
+    own = report.compare(evidence.at("caltech101"), "F", "ReLU", "published/linf-pgd")
+    assert main.loc["caltech101", "published difference"] == own["difference"] and main["published difference"].notna().all()
+    told = explorations.elsewhere(evidence, main.reset_index())
+    assert told == "; caltech101: 64 pixels, eps 0.03125, 3 networks"
+    assert explorations.elsewhere(evidence, main.loc[["table1"]].reset_index()) == ""

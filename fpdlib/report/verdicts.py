@@ -98,10 +98,13 @@ def order(evidence: Evidence, better: str, worse: str, where: str, protocol: str
     if max(part.mean().max() for part in (*first, *second)) < 0.02:
         return replace(verdict, verdict="not decided", weaker=False, reason="both at the floor")
     floor = [max(one.mean().max(), two.mean().max()) < 0.02 for one, two in zip(first, second, strict=True)]
-    if all(low or fails(evidence, attack, a, b) for low, attack in zip(floor, attacks, strict=True)):
+    failing = [attack for attack in attacks if fails(evidence, attack, a, b)]
+    if all(low or attack in failing for low, attack in zip(floor, attacks, strict=True)):
         return replace(verdict, verdict="not decided", weaker=False, reason="every attack fails on both or breaks everything")
     hidden = [name for name, own in ((better, a), (worse, b)) if any(masked(evidence, own, attack) for attack in attacks)]
-    return replace(verdict, reason=f"masked: {', '.join(hidden)}" if hidden else "")
+    words = [f"masked: {', '.join(hidden)}"] * bool(hidden)
+    words += [f"in the average, but failing on both: {', '.join(one.partition('/')[2] for one in failing)}"] * bool(failing)
+    return replace(verdict, reason="; ".join(words))
 
 
 def judged(found: statistics.Comparison, printed: float = np.nan, bound: float = 0.0, reason: str = "") -> Verdict:
