@@ -11,7 +11,7 @@ from fpdlib.runtime import meanwhile
 
 VIEWS = ("softmax", "deployed", "pre-squeeze", "logits")
 # Parts of an FPD network that lead around what may hide its gradients (see `View`)
-PARTS = ("front", "bare", "restored")
+PARTS = ("front", "bare", "replaced", "restored")
 
 
 class Seen:
@@ -42,8 +42,9 @@ class View(nn.Module):
 
     outputs: 'softmax' (of the deployed logits), 'deployed', 'pre-squeeze' (before tanh, margins bounded) or 'logits' (before
     tanh as they are, for attacks that depend on distances between logits); of an FPD network also 'front' (the classifier on the
-    front pass, which the back pass replaces), 'bare' (the same weights without denoising) and 'restored' (logits, then the
-    restoration error of every pixel). Gradients reach the pixels only. seen: who is shown every image (see `watching`).
+    front pass, which the back pass replaces), 'bare' (the same weights without denoising), 'replaced' (the network, with the identity
+    for a denoising layer's gradient) and 'restored' (logits, then the restoration error of every pixel). Gradients reach the pixels
+    only. seen: who is shown every image (see `watching`).
     """
 
     def __init__(self, network: nn.Module, outputs: str):
@@ -96,8 +97,8 @@ class View(nn.Module):
         if hasattr(self.network, "lift"):
             x = self.network.lift(x)
         network = getattr(self.network, "network", self.network)
-        if self.outputs == "bare":
-            with network.without_denoising():
+        if self.outputs in ("bare", "replaced"):
+            with network.without_denoising() if self.outputs == "bare" else network.with_replaced_gradients():
                 return bounded_margin(network.pre_squeeze(x))
         front = network.front(x)
         if self.outputs == "front":

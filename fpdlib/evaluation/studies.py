@@ -6,6 +6,7 @@ restored images of Fig. 5, and what the text claims and no table shows: smoothne
 """
 
 import io
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -172,8 +173,9 @@ class Filter(PerImage):
 
 @dataclass(frozen=True)
 class Adaptive(Study):
-    """Per image, which attacks break it within an epsilon at which some of F's stand: each of those made for FPD alone (Sec. 2 says
-    that leaving out the denoising layers does not help an attacker), PGD with as many steps, and AutoAttack.
+    """Per image, which attacks break it within an epsilon at which some of F's stand: each of those made for FPD alone, with the
+    gradient of its denoising layers replaced among them (Sec. 2), PGD with as many steps, and AutoAttack; and whether the image is
+    right unattacked, with and without the denoising layers.
 
     attack: the epsilon, the images and the protocol; auto: AutoAttack's parts and cost; steps: of the others. The frame has a row per
     image and attack, with `stands`.
@@ -183,14 +185,17 @@ class Adaptive(Study):
     auto: AutoAttack
     steps: int
     several = True
+    version: ClassVar[int] = 2
 
     def run(self, model: nn.Module, splits: Splits, seed: int, others: list[nn.Module]) -> Found:
         methods = {"PGD": PGD(((self.steps, self.attack.eps[0] / 10, 1),)), "AutoAttack": self.auto}
         methods |= {f"through {part}": MadeForFPD(self.steps, (part,)) for part in model.parts}
         methods |= {"momentum": MadeForFPD(self.steps, ("pre-squeeze",))}
         found = {name: evaluate(model, splits, replace(self.attack, method=method), seed)[0] for name, method in methods.items()}
-        frame = pd.concat(found, names=["attack"]).reset_index(0)
-        return {"study": frame.assign(stands=~frame["broken"])[["attack", "index", "label", "stands"]]}
+        frame = pd.concat(found, names=["attack"]).reset_index(0).assign(stands=lambda frame: ~frame["broken"])
+        clean = found["PGD"].assign(attack="none", stands=lambda frame: frame["clean_prediction"] == frame["label"])
+        bare = clean.assign(attack="none, without denoising", stands=without(model, splits.test, clean))
+        return {"study": pd.concat([clean, bare, frame])[["attack", "index", "label", "stands"]]}
 
 
 @dataclass(frozen=True)
@@ -220,6 +225,14 @@ class Precision(PerImage):
             columns = {"index": part, "stands": stands, "unmoved": unmoved, "saturated": saturated}
             frames.append(pd.DataFrame({"precision": precision} | {name: value.cpu().numpy() for name, value in columns.items()}))
         return pd.concat(frames, ignore_index=True)
+
+
+@attacked
+def without(model: nn.Module, test: Images, frame: pd.DataFrame) -> np.ndarray:
+    """Whether the network without its denoising layers is right on the images of an outcome."""
+    with model.without_denoising() if "bare" in model.parts else nullcontext():
+        said = torch.cat([predict(model, test.batch(part)) for part in torch.tensor(frame["index"].to_numpy()).split(100)])
+    return said.cpu().numpy() == frame["label"].to_numpy()
 
 
 def noise(x: Tensor, size: float, draws: torch.Generator) -> Tensor:

@@ -7,7 +7,7 @@ pixels lie in [0, 1].
 
 import functools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import pairwise
 from typing import NamedTuple
@@ -155,7 +155,7 @@ class FPD(nn.Module):
 
     def __init__(self, spec: NetworkSpec):
         super().__init__()
-        self.spec, self.denoises_middle = spec, True
+        self.spec, self.denoises_middle, self.middle_mean = spec, True, non_local_mean
         backbone = build_backbone(spec)
         stages = stage_modules(backbone, spec)
         channels, sizes = probe(backbone, stages, spec)
@@ -210,7 +210,7 @@ class FPD(nn.Module):
                 return restored.flip(-1)
         if not self.denoises_middle:
             return restored
-        denoised = non_local_mean(x, source=x) if self.spec.middle == "raw" else non_local_mean(restored)
+        denoised = self.middle_mean(x, x) if self.spec.middle == "raw" else self.middle_mean(restored)
         return restored + denoised if self.spec.residual else denoised
 
     def _back(self, x: Tensor) -> Tensor:
@@ -235,7 +235,12 @@ class FPD(nn.Module):
         """What an attacker can differentiate instead of the deployed path (see `attacks.views.View`)."""
         denoises = bool(self.spec.inner) or (self.spec.classifier == "back" and self.spec.back_input == "middle")
         denoises &= self.spec.residual  # else nothing is left where they are left out
-        present = {"front": self.spec.classifier == "back", "bare": denoises, "restored": self.decoder is not None}
+        present = {
+            "front": self.spec.classifier == "back",
+            "bare": denoises,
+            "replaced": denoises,
+            "restored": self.decoder is not None,
+        }
         return tuple(part for part, there in present.items() if there)
 
     @contextmanager
@@ -243,6 +248,15 @@ class FPD(nn.Module):
         """The same weights with every non-local mean left out."""
         layers = [module for module in self.modules() if isinstance(module, DenoisingLayer)]
         with meanwhile([self], denoises_middle=False), meanwhile(layers, mean=torch.zeros_like):
+            yield
+
+    @contextmanager
+    def with_replaced_gradients(self) -> Iterator[None]:
+        """The same outputs, with gradients as if every non-local mean were a constant, so that a denoising layer's is the identity:
+        what an attacker does whose target hides its gradients there (BPDA, Athalye et al. 2018; Sec. 2)."""
+        layers = [module for module in self.modules() if isinstance(module, DenoisingLayer)]
+        inner = constant(layers[0].mean) if layers else None  # all have the same
+        with meanwhile([self], middle_mean=constant(self.middle_mean)), meanwhile(layers, mean=inner):
             yield
 
     def squeeze(self, logits: Tensor) -> Tensor:
@@ -254,6 +268,11 @@ class FPD(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.squeeze(self.pre_squeeze(x))
+
+
+def constant(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The same values, through which no gradient flows."""
+    return lambda *arguments: function(*arguments).detach()
 
 
 def draw_as_released(parts: Iterable[nn.Module]) -> None:
