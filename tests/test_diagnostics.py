@@ -8,7 +8,7 @@ from test_training import PLAIN, QUICK
 from torch import nn
 
 from fpdlib import evaluation
-from fpdlib.attacks.methods import AutoAttack
+from fpdlib.attacks.methods import PGD, AutoAttack, MadeForFPD
 from fpdlib.attacks.spec import AttackSpec
 from fpdlib.errors import FPDError
 from fpdlib.evaluation import diagnostics, studies
@@ -206,7 +206,18 @@ def test_each_attack_made_for_fpd_is_tried_alone_beside_autoattack(restoring):
     attack = AttackSpec("near", "sound", sound("linf", 0.3, SMOKE_SCALE), (0.05,), images=20, batch_size=20, iterates="any")
     frame = studies.Adaptive(attack, AutoAttack(iterations=5, queries=50), 5).run(model, splits, 0, [])["study"]
     stands = frame.pivot(index="index", columns="attack", values="stands")
-    named = {"PGD", "AutoAttack", "through bare", "through restored", "momentum"}
-    assert set(stands) == named and len(stands) == 20
-    assert 0.1 < stands["PGD"].mean() < 0.9
+    methods = {
+        "PGD": PGD(((5, 0.005, 1),)),
+        "AutoAttack": AutoAttack(iterations=5, queries=50),
+        "momentum": MadeForFPD(5, ("pre-squeeze",)),
+    }
+    methods |= {f"through {part}": MadeForFPD(5, (part,)) for part in ("bare", "replaced", "restored")}
+    assert set(stands) == {"none", "none, without denoising", *methods} and len(stands) == 20
+    for name, method in methods.items():  # each under its own name
+        alone, _ = evaluate(model, splits, replace(attack, method=method), 0)
+        assert (stands[name] == ~alone.set_index("index")["broken"].sort_index()).all(), name
+    assert 0.1 < stands["PGD"].mean() < 0.9 and not stands["through bare"].equals(stands["momentum"])
+    with model.without_denoising(), torch.no_grad():
+        said = model(splits.test.batch(torch.tensor(stands.index))).argmax(1)
+    assert (stands["none, without denoising"].to_numpy() == (said == splits.test.labels[torch.tensor(stands.index)]).numpy()).all()
     assert (stands["AutoAttack"] <= stands["PGD"]).mean() > 0.9

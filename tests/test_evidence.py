@@ -230,12 +230,19 @@ def test_what_was_computed_elsewhere_is_held_against_the_committed_interval(expo
     assert spoken(other).startswith("outside: table1 X seed 0 white-box: ") and f"{len(other) - 1} of {len(other)}" in spoken(other)
 
 
-def test_other_radii_are_not_reproduced_although_every_image_falls(exported, tmp_path):
+def test_other_radii_are_not_reproduced_although_every_image_falls(exported, tmp_path, monkeypatch):
     """A search for radii leaves nothing at its own epsilon, 1: what is compared is the area under its robustness curve."""
     rows, _ = exported
     store = worker.store_of(rows, str(tmp_path / "store"))
     (before,) = reproduced(rows, store).query("what == 'area (radius)'").itertuples()
     assert before.low < before.committed < before.high < 90 and before.here == pytest.approx(before.committed)
+    committed = store.committed.outcome
+    for size in (0.0, 0.3):  # every image alike: the interval is a point, and what is the same lies in it
+        change(store, rows, "radius", lambda frame, size=size: frame.assign(linf=size, broken=True))
+        with monkeypatch.context() as patch:
+            patch.setattr(store.committed, "outcome", lambda key, size=size: committed(key).assign(linf=size, broken=True))
+            (point,) = reproduced(rows, store).query("what == 'area (radius)'").itertuples()
+        assert point.inside and point.low == point.high == pytest.approx(100 * size / 0.3)
     change(store, rows, "radius", lambda frame: frame.assign(linf=0.29, broken=True))  # at 1.0 they all fell before, too
     (after,) = reproduced(rows, store).query("~inside").itertuples()
     assert after.what == "area (radius)" and after.here == pytest.approx(100 * 0.29 / 0.3) and after.committed == before.committed

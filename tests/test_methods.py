@@ -300,7 +300,8 @@ def test_attacks_made_for_fpd_go_through_its_parts_and_leave_it_as_it_was():
     smoke = PROFILES["smoke"]
     networks = {name: build(VARIANTS[name].spec(smoke), 0).eval().requires_grad_(False) for name in ("F", "F_FD", "ReLU", "F_FD+R")}
     assert {name: network.parts for name, network in networks.items()} == {
-        "F": ("front", "bare", "restored"), "F_FD": ("bare",), "ReLU": (), "F_FD+R": ("bare", "restored")}  # fmt: skip
+        "F": ("front", "bare", "replaced", "restored"), "F_FD": ("bare", "replaced"), "ReLU": (),
+        "F_FD+R": ("bare", "replaced", "restored")}  # fmt: skip
     x = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.2
     for network in networks.values():  # else the cubic layers overflow before any training
         for parameter in network.parameters():
@@ -311,6 +312,11 @@ def test_attacks_made_for_fpd_go_through_its_parts_and_leave_it_as_it_was():
     with model.without_denoising():
         assert torch.allclose(bare.argmax(1), model(x).argmax(1)) and not torch.allclose(model(x), before)
     assert torch.equal(model(x), before)
+    z = x.clone().requires_grad_()
+    same = View(model, "replaced")(z)  # forward through the network, backward as if its means were constants
+    through, around = (torch.autograd.grad(View(model, view)(z).sum(), z)[0] for view in ("pre-squeeze", "replaced"))
+    assert torch.equal(same, View(model, "pre-squeeze")(z)) and not torch.allclose(through, around, atol=0)
+    assert torch.equal(torch.autograd.grad(View(model, "pre-squeeze")(z).sum(), z)[0], through)  # and as it was afterwards
     assert torch.allclose(View(model, "front")(x).argmax(1), model.trunk.backbone.forward_head(model.front(x).last).argmax(1))
     assert View(model, "restored")(x).shape == (4, 10 + 3 * 32 * 32)
     for name, attempt in MadeForFPD(3).attempts(0.1):

@@ -62,6 +62,10 @@ def test_without_residual_connections_only_what_the_layers_made_of_their_input_i
     assert torch.equal(bare(x), non_local_mean(x)) and torch.allclose(DenoisingLayer(3, "plain")(x), x + non_local_mean(x))
     with_, without = FPD(SMALL_F), FPD(replace(SMALL_F, residual=False))
     assert torch.allclose(without.clean(x, 0 * x), with_.clean(x, 0 * x) - x, atol=1e-6)
+    raw = FPD(replace(SMALL_F, residual=False, middle="raw"))  # the release's middle layer, x' no longer added
+    assert torch.allclose(raw.clean(0 * x, x), non_local_mean(x, source=x)) and torch.equal(raw.clean(0 * x, x), raw.clean(x, x))
+    with pytest.raises(FPDError, match="residual is False with denoiser 'xie'"):
+        replace(SMALL_F, residual=False, denoiser="xie")
     layers = [module for module in without.modules() if isinstance(module, DenoisingLayer)]
     assert layers and not any(layer.residual for layer in layers)
     assert "bare" in with_.parts and "bare" not in without.parts  # nothing would be left of it

@@ -66,6 +66,10 @@ class NetworkSpec:
 
     def __post_init__(self):
         check(self)
+        if not self.residual and self.denoiser == "xie":
+            raise FPDError(
+                "residual is False with denoiser 'xie', whose scale starts at zero: nothing would pass it. Set residual=True."
+            )
         if self.sharing == "separate" and self.classifier != "back":
             raise FPDError("sharing is 'separate' but classifier is 'front': without a back module nothing is shared.")
         if self.classifier == "back" and not self.restoration:

@@ -134,7 +134,7 @@ def headlines(evidence: Evidence) -> pd.DataFrame:
             here = evidence.at(line.setting)
             own = "average" if "white-box" in here.profile.attacks else "published/linf-pgd"
             beside = compare(here, line.better, line.worse, own)
-            shown |= {f"published {key}": beside[key] for key in ("difference", "low", "high", "verdict")}
+            shown |= {f"published {key}": beside[key] for key in ("difference", "low", "high", "verdict", "reason")}
         except (NotComputed, KeyError):
             shown |= {"published verdict": NOT_TESTED}
         lines.append(shown)
@@ -146,11 +146,9 @@ def elsewhere(evidence: Evidence, main: pd.DataFrame) -> str:
     words = ""
     for setting, lines in main[main["setting"] != HEADLINES[0].setting].groupby("setting"):
         here = evidence.at(setting).profile
-        attack = here.attacks.get("sound/linf", next(iter(here.attacks.values())))
+        eps = f", eps {here.attacks['sound/linf'].eps[-1]:g}" if "sound/linf" in here.attacks else ""
         count = lines["seeds"].max()
-        words += f"; {setting}: {here.network.image_size} pixels, eps {attack.eps[-1]:g}" + f", {count:g} networks" * bool(
-            count == count
-        )
+        words += f"; {setting}: {here.network.image_size} pixels{eps}" + f", {count:g} networks" * bool(count == count)
     return words
 
 

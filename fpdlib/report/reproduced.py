@@ -35,7 +35,10 @@ def reproduced(rows: pd.DataFrame, store: Store) -> pd.DataFrame:
         if own.has(line.result) and store.committed.has(line.key):
             before, here = (scores(line, where) for where in (store, own))
             if searches(line):
-                value, (low, high) = before.mean(), stats.t.interval(0.95, len(before) - 1, before.mean(), stats.sem(before))
+                value, half = before.mean(), 0.0
+                if len(before) > 1:
+                    half = stats.t.ppf(0.975, len(before) - 1) * stats.sem(before)
+                low, high = value - half, value + half
             else:
                 value, _, low, high = astuple(evaluation.rate(before))
             lines.append({
