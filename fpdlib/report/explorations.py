@@ -11,7 +11,7 @@ from fpdlib.errors import NotComputed
 from fpdlib.paper import experiments, published
 from fpdlib.paper.experiments import HEADLINES, Exploration
 from fpdlib.report.figures import curves, forest, forest_legend
-from fpdlib.report.measures import compare
+from fpdlib.report.measures import compare, masked
 from fpdlib.report.tables import measured, text
 from fpdlib.report.verdicts import NOT_TESTED
 from fpdlib.results.evidence import Evidence
@@ -135,6 +135,7 @@ def headlines(evidence: Evidence) -> pd.DataFrame:
             own = "average" if "white-box" in here.profile.attacks else "published/linf-pgd"
             beside = compare(here, line.better, line.worse, own)
             shown |= {f"published {key}": beside[key] for key in ("difference", "low", "high", "verdict", "reason")}
+            shown["published masked"] = masked(here, line.better, own) or masked(here, line.worse, own)
         except (NotComputed, KeyError):
             shown |= {"published verdict": NOT_TESTED}
         lines.append(shown)
