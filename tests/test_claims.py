@@ -175,9 +175,8 @@ def test_adversarial_training_costs_more_than_fpd_and_dot_products_are_free(tmp_
     assert fgsm.verdict == fast.verdict == "does not hold" and "10 epochs with 1 attack step" in fast.reason
     assert fgsm.effect == pytest.approx(0.75, abs=0.01) and "after O's" in fgsm.reason  # with the training of O before it
     assert verdicts.training_cost(FPD, "F", "F", "anchor").effect == pytest.approx(0.1)  # a recipe of ten epochs; F stays F
-    plain = verdicts.training_cost(
-        FPD, "F", "ReLU"
-    ).effect  # a hundred epochs; ten with one attack step take two to three times as much each
+    plain = verdicts.training_cost(FPD, "F", "ReLU").effect
+    # a hundred epochs of it; with one attack step each takes two to three times as much
     assert 2 < fast.effect / plain / (10 / 100) < 3 and fgsm.effect > plain
     assert verdicts.less(FPD, PROFILES["smoke"], "F_FD", "ReLU", "parameters").effect == 0
     dearer = verdicts.less(FPD, PROFILES["smoke"], "F", "F (gaussian)", "forward_macs")
@@ -244,10 +243,11 @@ def test_leaving_out_the_denoising_layers_is_held_against_going_through_them():
     evidence.has = lambda name, what, seed: what == "adaptive"
     evidence.study = lambda name, what, seed: study(45, 25 + seed)
     found = verdicts.adaptive(evidence, "F", "through bare", "momentum")
-    assert (found.verdict, found.seeds, found.n) == ("holds", 3, 50) and found.effect == pytest.approx(38)
+    assert (found.seeds, found.n) == (3, 50) and found.effect == pytest.approx(38) and found.low > 0
+    assert found.verdict == "not decided" and "describes" in found.reason  # its epsilon was chosen after a look
     assert "leave 90 % and 52 %" in found.reason
     evidence.study = lambda name, what, seed: study(0, 0)
-    assert verdicts.adaptive(evidence, "F", "through bare", "momentum").verdict == "not decided"
+    assert verdicts.adaptive(evidence, "F", "through bare", "momentum").effect == 0
     evidence.study = lambda name, what, seed: {"study": study(45, 25)["study"].query("attack != 'momentum'")}
     with pytest.raises(NotComputed, match="momentum on images that every network saw"):
         verdicts.adaptive(evidence, "F", "through bare", "momentum")
@@ -314,12 +314,8 @@ def test_attacks_that_fail_or_break_everything_decide_nothing_together():
     evidence = Fake(*hits, attacks={key: spec() for key in hits[0]["F"]})
     found = verdicts.order(evidence, "F", "O", "bounded", "published", 80)
     assert (found.verdict, found.reason, found.weaker) == ("not decided", "every attack fails on both or breaks everything", False)
-    for name, kept in (
-        ("F", 0.6),
-        ("ReLU", 0.2),
-    ):  # one that works decides; the one that fails stays in the paper's average, and is named
-        for one in hits:
-            one[name]["published/linf-pgd"] = kept
+    for one in hits:  # one that works decides; the one that fails stays in the paper's average, and is named
+        one["F"]["published/linf-pgd"], one["ReLU"]["published/linf-pgd"] = 0.6, 0.2
     found = verdicts.order(Fake(*hits, attacks={key: spec() for key in hits[0]["F"]}), "F", "O", "bounded", "published")
     assert found.verdict == "holds" and found.reason.endswith("in the average, but failing on both: linf-fgsm")
 

@@ -62,7 +62,6 @@ TESTS = {
     "squeezed": Test(lambda e, c, p: verdicts.squeezed()),
     "arithmetic": Test(lambda e, c, p: verdicts.arithmetic(c["where"], c["better"], c["worse"], c["printed"])),
     "printed-clean": Test(lambda e, c, p: verdicts.printed_clean(c["where"], c["better"], c["worse"])),
-    "untested": Test(lambda e, c, p: Verdict(NOT_TESTED, reason=c["where"])),
 }  # fmt: skip
 
 

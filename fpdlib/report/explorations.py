@@ -149,7 +149,7 @@ def elsewhere(evidence: Evidence, main: pd.DataFrame) -> str:
         here = evidence.at(setting).profile
         eps = f", eps {here.attacks['sound/linf'].eps[-1]:g}" if "sound/linf" in here.attacks else ""
         count = lines["seeds"].max()
-        words += f"; {setting}: {here.network.image_size} pixels{eps}" + f", {count:g} networks" * bool(count == count)
+        words += f"; {setting}: {here.network.image_size} pixels{eps}" + f", {count:g} networks" * bool(pd.notna(count))
     return words
 
 
