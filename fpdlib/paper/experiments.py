@@ -7,7 +7,7 @@ import pandas as pd
 from fpdlib.errors import choose
 from fpdlib.paper import published
 from fpdlib.paper.profiles import PROFILES, Profile
-from fpdlib.paper.variants import FAMILIES, LONGER, VARIANTS
+from fpdlib.paper.variants import CONSTANT, FAMILIES, LONGER, VARIANTS
 from fpdlib.paper.variants import GUESSES as GUESSES
 from fpdlib.paper.variants import QUARTER as QUARTER
 
@@ -96,7 +96,7 @@ def explored(section: str) -> Exploration:
 
 def plain_of(name: str) -> str:
     """The plain network of the same budget; '' for itself and for adversarial training, which are compared with none."""
-    longer = {f"F ({words})": f"ReLU ({words})" for words in LONGER}
+    longer = {f"F ({words})": f"ReLU ({words})" for words in LONGER} | {CONSTANT["F"]: CONSTANT["ReLU"]}
     other = ({f"{family} F": f"{family} O" for family in FAMILIES} | longer).get(name, "ReLU")
     return "" if name == other or (name in VARIANTS and VARIANTS[name].adversary) else other
 

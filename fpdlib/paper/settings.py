@@ -14,12 +14,12 @@ from fpdlib.evaluation import studies
 from fpdlib.network.reference import AnchorSpec
 from fpdlib.network.spec import NetworkSpec
 from fpdlib.paper import suites
-from fpdlib.paper.experiments import HEADLINE, TABLE1, explored, variants_of
+from fpdlib.paper.experiments import HEADLINE, PLACEMENT, TABLE1, explored, variants_of
 from fpdlib.paper.profiles import HARDENING, PROFILES, RESNET101, SHORT, SMALL, TWENTY_STEPS, Profile
 from fpdlib.paper.variants import CONSTANT, FAMILIES, LEARNING, LONGER, NEEDED, SHARED
 from fpdlib.training.adversarial import PAPER_PGD_SVHN, Adversary
 
-LONG = ("ReLU", "F", *(f"{name} ({words})" for words in LONGER for name in ("ReLU", "F")), CONSTANT)
+LONG = ("ReLU", "F", *(f"{name} ({words})" for words in LONGER for name in ("ReLU", "F")), *CONSTANT.values())
 THREE = ("F (gate)", "F (no residual)")  # what these claims are about rests on three networks
 BEYOND = ("F", "ReLU", *THREE, "F (separate)", "F (gaussian)", "F (no noise)")
 TABLE2, TABLE4 = tuple(suites.NETWORKS), ("O", "O_PGD", "F", "F_PGD")
@@ -170,11 +170,12 @@ def networks_of(name: str) -> tuple[str, ...]:
 
 def seeds_of(here: Profile, variant: str) -> tuple[int, ...]:
     """The seeds that a setting at its scale trains of a variant by default: all of the profile's for the networks of Table 1 that a
-    headline claim names; three for Table 1's others, Table 2, Caltech-101 and the known answer, which can decide; one for what
-    describes (other readings, the text's variants, other CNNs, stand-ins), none for what a scale leaves out."""
+    headline claim names; three for Table 1's others, the other reading of where inner layers stand, Table 2, Caltech-101 and the
+    known answer, which can decide; one for what describes (other readings, the text's variants, other CNNs, stand-ins), none for
+    what a scale leaves out."""
     if variant not in SCOPE.get(here.name, {}).get(here.setting, (variant,)):
         return ()
-    rows = {row.variants[0] for row in TABLE1}
+    rows = {row.variants[0] for row in TABLE1} | {name for pair in explored(PLACEMENT).readings for name in pair}
     if here.setting == "table1":
         return here.seeds if variant in HEADLINE else here.seeds[:3] if variant in rows else here.seeds[:1]
     if here.setting == "beyond":  # what Table 1 has counts here as well

@@ -117,8 +117,9 @@ LONGER = {"three times as long": 3, "ten times as long": 10}
 VARIANTS |= {f"{name} ({words})": alike(name, f"{VARIANTS[name].title}, trained {words}", length=times)
              for words, times in LONGER.items() for name in ("ReLU", "F")}  # fmt: skip
 # The step size falls to zero over the planned length, so that what trains longer is chosen nearer to its peak: here it stays there.
-CONSTANT = "F (constant step)"
-VARIANTS[CONSTANT] = alike("F", "F, the step size at its peak to the end", training={"schedule": "constant"})
+CONSTANT = {"F": "F (constant step)", "ReLU": "ReLU (constant step)"}
+VARIANTS |= {name: alike(of, f"{VARIANTS[of].title}, the step size at its peak to the end", training={"schedule": "constant"})
+             for of, name in CONSTANT.items()}  # fmt: skip
 # What networks need that do not learn like the others: each differs from its base in one thing. One of the second describes.
 NEEDED = {
     "F_4IB (quarter step)": alike("F_4IB", "F_4IB with a quarter of the step size", step=0.25),
