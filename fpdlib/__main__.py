@@ -5,19 +5,16 @@ with 3, and the same command continues.
 
 import argparse
 import os
+import shutil
 import signal
 import sys
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from fpdlib.errors import BudgetExhausted, FPDError, Incomplete, NotComputed, choose
 from fpdlib.files import project_folder, replace_file
-
-if TYPE_CHECKING:
-    from fpdlib.results.store import Store
 
 
 def fraction(text: str) -> float:
@@ -102,7 +99,7 @@ def parser() -> argparse.ArgumentParser:
     return main
 
 
-def planned(arguments: argparse.Namespace) -> "tuple[pd.DataFrame, Store]":
+def planned(arguments: argparse.Namespace) -> tuple:
     """The rows of the plan that the arguments name, and the store."""
     from fpdlib.results import plan
     from fpdlib.results.worker import store_of
@@ -267,7 +264,7 @@ def collect(arguments: argparse.Namespace) -> None:
     for path in store.unknown({key for profile in FPD.profiles for key in results(plan(profile=profile))}):
         print(f"{'deleted' if arguments.delete else 'unknown'}: {path}")
         if arguments.delete:
-            store.delete(path)
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def pages(arguments: argparse.Namespace) -> None:

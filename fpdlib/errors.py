@@ -49,7 +49,10 @@ def choose(name: str, value, accepted, hint: str = ""):
 
 
 def check(value) -> None:
-    """`choose` for every field of a dataclass whose type is a `Literal`."""
+    """`choose` for every field of a dataclass whose type is a `Literal`, or a tuple of one."""
     for field in dataclasses.fields(value):
-        if typing.get_origin(field.type) is typing.Literal:
-            choose(field.name, getattr(value, field.name), typing.get_args(field.type))
+        several = typing.get_origin(field.type) is tuple
+        kind = typing.get_args(field.type)[0] if several else field.type
+        if typing.get_origin(kind) is typing.Literal:
+            for one in getattr(value, field.name) if several else (getattr(value, field.name),):
+                choose(field.name, one, typing.get_args(kind))

@@ -15,8 +15,9 @@ from fpdlib.attacks.spec import AttackSpec
 from fpdlib.attacks.views import View
 from fpdlib.data.images import Images, NativeInput, Splits
 from fpdlib.errors import BudgetExhausted, FPDError
-from fpdlib.evaluation.outcomes import evaluate, paired, rate
+from fpdlib.evaluation.outcomes import evaluate, rate
 from fpdlib.paper.suites import TABLE1_PGD
+from fpdlib.report.verdicts import paired
 from fpdlib.runtime import Budget
 
 SOUND = AttackSpec("sound", "sound", PGD(((20, None, 1),)), images=100, batch_size=40)
@@ -242,13 +243,10 @@ def test_paired_tests():
     index = pd.Index(range(100))
     a = pd.Series([1.0] * 60 + [0.0] * 40, index)
     b = pd.Series([1.0] * 50 + [0.0] * 50, index)
-    result = paired(a, b)
-    assert result.value == pytest.approx(0.1) and result.p == pytest.approx(2 * 0.5**10) and result.low > 0
-    assert paired(a, a).p == 1 and paired(a, a).value == 0
-    smooth = paired(a * 0.9, b * 0.5)
-    assert 0 < smooth.p < 1e-5 and smooth.low < smooth.value < smooth.high
-    with pytest.raises(FPDError, match="different images"):
-        paired(a, b.iloc[:50])
+    result = paired(a, b, "points")
+    assert result.effect == pytest.approx(0.1) and 0 < result.low < 0.1 < result.high and result.verdict == "holds"
+    assert paired(b, a, "points").verdict == "does not hold" and paired(a, a, "points").verdict == "not decided"
+    assert (result.n, result.seeds, result.unit) == (100, 1, "points")
 
 
 def test_an_attack_leaves_the_network_as_it_was():

@@ -210,10 +210,10 @@ def test_projections():
 @pytest.mark.parametrize(
     ("build", "words"),
     [
-        (lambda: ART("fgsm", "linf"), "ART attack is 'fgsm'"),
-        (lambda: ART010("jsma", "l2"), "ART 0.10 attack is 'jsma'"),
-        (lambda: Foolbox("pgd", "linf"), "foolbox attack is 'pgd'"),
-        (lambda: AutoAttack(("pgd",)), "attack of AutoAttack is 'pgd'"),
+        (lambda: ART("fgsm", "linf"), "name is 'fgsm'"),
+        (lambda: ART010("jsma", "l2"), "name is 'jsma'"),
+        (lambda: Foolbox("pgd", "linf"), "name is 'pgd'"),
+        (lambda: AutoAttack(("pgd",)), "attacks is 'pgd'"),
         (lambda: Chain((PGD(((1, None, 0),)), ART("l2-cw", "l2"))), "methods of one norm"),
         (lambda: AttackSpec("a", "published", PGD(((1, None, 0),)), eps=(1.5,)), "0 to 1 for linf"),
         (lambda: AttackSpec("a", "published", PGD(((1, None, 0),)), order="random"), "order is 'random'"),
@@ -324,7 +324,7 @@ def test_attacks_made_for_fpd_go_through_its_parts_and_leave_it_as_it_was():
         assert (images - x).abs().max() <= 0.1 + 1e-6 and not torch.equal(images, x), name
         same = attempt(View(networks["ReLU"], "pre-squeeze").eval(), x, y, seed=0, classes=10)
         assert torch.equal(same, x) == (name != "momentum")  # it has no such part
-    with pytest.raises(FPDError, match="part is 'tail'"):
+    with pytest.raises(FPDError, match="parts is 'tail'"):
         MadeForFPD(3, ("tail",))
 
 

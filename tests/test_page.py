@@ -69,7 +69,7 @@ def test_the_report_says_what_was_published(laptop):
     for line in claims.itertuples():
         assert told[line.id][line.protocol] == line.verdict
     answer = (LAPTOP / "tables" / "answer.md").read_text().replace("*", "")
-    short, items = answer.split("\n\n")
+    short, items, _ = answer.split("\n\n")
     assert short[:200].replace("'", "&#39;") in text
     assert all(sentence.split("? ", 1)[1][:60].replace("'", "&#39;") in text for sentence in items.splitlines())
     sums = [json.loads(Committed(LAPTOP / "evidence").results[path.stem]["sha256"])["model.safetensors"]

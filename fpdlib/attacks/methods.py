@@ -8,14 +8,12 @@ the result (B, C, H, W) in [0, 1] and y (B,) the true labels.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from fpdlib.attacks import adapters, art010
-from fpdlib.attacks.adapters import ART_ATTACKS, NORMS
-from fpdlib.attacks.views import PARTS
-from fpdlib.errors import FPDError, choose
+from fpdlib.errors import FPDError, check
 
 Attempt = Callable[..., Tensor]
 # protocol -> what a gradient attack on cross-entropy sees (see `attacks`)
@@ -28,12 +26,11 @@ class Method:
 
     norm: str
     version: ClassVar[int] = 1
+    __post_init__ = check
 
     def sees(self, protocol: str) -> str:
         """What an attack on logit differences sees: ART 0.10 gave those the deployed logits, without a softmax."""
         return "deployed" if protocol in ("published", "current") else "logits"
-
-    def attempts(self, eps: float) -> Iterator[tuple[str, Attempt]]: ...
 
 
 @dataclass(frozen=True)
@@ -45,10 +42,7 @@ class PGD(Method):
     """
 
     stages: tuple[tuple[int, float | None, int], ...]
-    norm: str = "linf"
-
-    def __post_init__(self):
-        choose("norm", self.norm, NORMS)
+    norm: Literal["linf", "l2"] = "linf"
 
     def sees(self, protocol: str) -> str:
         return PROTOCOLS[protocol]
@@ -82,12 +76,8 @@ class MadeForFPD(Method):
     on restored image and margin together, and on the logits before tanh; each from a random start."""
 
     steps: int = 100
-    parts: tuple[str, ...] = ("front", "bare", "restored", "pre-squeeze")
+    parts: tuple[Literal["front", "bare", "replaced", "restored", "pre-squeeze"], ...] = ("front", "bare", "restored", "pre-squeeze")
     norm: str = "linf"
-
-    def __post_init__(self):
-        for part in self.parts:
-            choose("part", part, (*PARTS, "pre-squeeze"))
 
     def sees(self, protocol: str) -> str:
         return "pre-squeeze"
@@ -102,12 +92,9 @@ class MadeForFPD(Method):
 class ART(Method):
     """An attack of today's ART by name, with its parameters; `options` are those of `ART_ATTACKS`."""
 
-    name: str
+    name: Literal["linf-cw", "l2-cw", "l2-deepfool"]
     norm: str
     parameters: tuple[tuple[str, object], ...] = ()
-
-    def __post_init__(self):
-        choose("ART attack", self.name, ART_ATTACKS)
 
     def attempts(self, eps: float) -> Iterator[tuple[str, Attempt]]:
         yield self.name, partial(adapters.art_attack, name=self.name, parameters=dict(self.parameters))
@@ -117,13 +104,10 @@ class ART(Method):
 class ART010(Method):
     """An attack as ART 0.10 had it (see `art010`): 'linf-cw', 'l2-deepfool', or L2 FGSM and PGD as 'l2-pgd'."""
 
-    name: str
+    name: Literal["linf-cw", "l2-deepfool", "l2-pgd"]
     norm: str
     steps: int = 0
     step_size: float = 0.0
-
-    def __post_init__(self):
-        choose("ART 0.10 attack", self.name, ("linf-cw", "l2-deepfool", "l2-pgd"))
 
     def sees(self, protocol: str) -> str:
         return PROTOCOLS[protocol] if self.name == "l2-pgd" else super().sees(protocol)
@@ -138,12 +122,9 @@ class ART010(Method):
 class Foolbox(Method):
     """A minimal-norm attack of foolbox by name: 'l2-cw', 'l2-deepfool', 'linf-deepfool'."""
 
-    name: str
+    name: Literal["l2-cw", "l2-deepfool", "linf-deepfool"]
     norm: str
     parameters: tuple[tuple[str, object], ...] = ()
-
-    def __post_init__(self):
-        choose("foolbox attack", self.name, ("l2-cw", "l2-deepfool", "linf-deepfool"))
 
     def attempts(self, eps: float) -> Iterator[tuple[str, Attempt]]:
         yield f"foolbox {self.name}", partial(adapters.foolbox_attack, name=self.name, parameters=dict(self.parameters))
@@ -153,15 +134,11 @@ class Foolbox(Method):
 class AutoAttack(Method):
     """AutoAttack (Croce and Hein 2020, pyautoattack); the default is its 'standard' version."""
 
-    attacks: tuple[str, ...] = ("apgd-ce", "apgd-t", "fab-t", "square")
+    attacks: tuple[Literal["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"], ...] = ("apgd-ce", "apgd-t", "fab-t", "square")
     norm: str = "linf"
     iterations: int = 100
     queries: int = 5000
     targets: int = 9
-
-    def __post_init__(self):
-        for name in self.attacks:
-            choose("attack of AutoAttack", name, ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"))
 
     def attempts(self, eps: float) -> Iterator[tuple[str, Attempt]]:
         for name in self.attacks:

@@ -30,10 +30,6 @@ class Search:
         self.found = wrong(target, x, y, overflow)
         self.radius[self.found] = 0.0
 
-    def open(self) -> Tensor:
-        """Indices of the images that a smaller radius may exist for."""
-        return (self.radius > 0).nonzero().flatten()
-
     def consider(self, index: Tensor, images: Tensor) -> None:
         """Keep what fools the deployed output nearer than what was known, and pull it in."""
         if not len(index):
@@ -89,7 +85,7 @@ class Radius:
         search = Search(target, x, y, overflow)
 
         def attack(outputs: str, run: Callable[..., Tensor], **options) -> None:
-            if not len(index := search.open()):
+            if not len(index := (search.radius > 0).nonzero().flatten()):  # for which a smaller one may exist
                 return
             with view.seeing(outputs), view.watching(x[index], y[index], "linf") as seen:
                 images = run(view, x[index], y[index], **{key: of(index) if callable(of) else of for key, of in options.items()})

@@ -1,7 +1,4 @@
-"""What an attack does to each image, and whether what it leaves is real: outcomes, intervals, diagnostics, restoration.
+"""What an attack does to each image, and whether what it leaves is real: outcomes, intervals, diagnostics, restoration."""
 
-May import: attacks, training, data, network, the ground.
-"""
-
-from fpdlib.evaluation.outcomes import COLUMNS, agreement, craft, evaluate, paired, radii, rate, robust, test_order, train_surrogate
+from fpdlib.evaluation.outcomes import COLUMNS, agreement, craft, evaluate, radii, rate, robust, test_order, train_surrogate
 from fpdlib.network.answers import predict

@@ -241,32 +241,3 @@ def radii(outcome: pd.DataFrame, norm: str = "linf", numbers_only: bool = False)
     broken = outcome["broken"] & (outcome["adversarial_prediction"] != NOT_A_NUMBER) if numbers_only else outcome["broken"]
     rows = outcome[broken].sort_values("eps").drop_duplicates("index").set_index("index")[norm]
     return rows.reindex(outcome["index"].unique()).fillna(np.inf).astype(float).sort_index()
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Mean paired difference a - b on the same images with its 95 % bootstrap interval and a two-sided p value."""
-
-    value: float
-    low: float
-    high: float
-    p: float
-    n: int
-
-
-def paired(a: pd.Series, b: pd.Series) -> Difference:
-    """Paired comparison of per-image scores: exact McNemar if both are 0/1, else Wilcoxon's signed-rank test.
-
-    Raises FPDError when the two do not describe the same images.
-    """
-    if not a.index.equals(b.index):
-        raise FPDError(f"paired test on different images: {len(a)} and {len(b)} with {len(a.index.intersection(b.index))} in common.")
-    difference = (a - b).to_numpy(dtype=float)
-    if np.isin(np.concatenate([a, b]), (0, 1)).all():
-        better, worse = int((difference > 0).sum()), int((difference < 0).sum())
-        p = stats.binomtest(better, better + worse).pvalue if better + worse else 1.0
-    else:
-        p = float(stats.wilcoxon(difference).pvalue) if np.any(difference) else 1.0
-    means = np.random.default_rng(0).choice(difference, (2000, len(difference))).mean(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return Difference(float(difference.mean()), float(low), float(high), float(p), len(difference))

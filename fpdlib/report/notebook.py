@@ -62,9 +62,10 @@ def start(namespace: dict) -> Run:
     (papermill itself only warns).
     """
     history = namespace.get("In", [])
-    own = assigned(next((source for source in history if "profile" in assigned(source) and not injected(source)), ""))
+    injected = [source for source in history if source.startswith("# Parameters\n")]  # by papermill
+    own = assigned(next((source for source in history if "profile" in assigned(source) and source not in injected), ""))
     mine = [*PARAMETERS, *sorted((own or set(CHANGES) & set(namespace)) - set(PARAMETERS))]
-    for name in sorted({name for source in history if injected(source) for name in assigned(source)}):
+    for name in sorted({name for source in injected for name in assigned(source)}):
         if name not in mine:
             raise FPDError(f"unknown notebook parameter {name!r}; accepted: {', '.join(mine)}.")
     for name, types in PARAMETERS.items():
@@ -90,11 +91,6 @@ def seeds_of(value: str | int) -> tuple[int, ...] | None:
     if not all(part.isdigit() for part in parts):
         raise FPDError(f"seeds is {value!r}; accepted: integers from 0 such as '0,1,2', or '' for the profile's.")
     return tuple(dict.fromkeys(map(int, parts))) or None
-
-
-def injected(source: str) -> bool:
-    """Whether papermill put this cell there."""
-    return source.startswith("# Parameters\n")
 
 
 def assigned(source: str) -> set[str]:

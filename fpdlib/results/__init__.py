@@ -1,7 +1,4 @@
-"""The plan's rows become results: values that know how they are computed, the store, equal workers, committed evidence.
-
-May import: paper and everything below.
-"""
+"""The plan's rows become results: values that know how they are computed, the store, equal workers, committed evidence."""
 
 from fpdlib.results.evidence import Evidence, load, load_network
 from fpdlib.results.plan import plan

@@ -228,9 +228,6 @@ class Store:
         paths = [path for kind in (*KINDS, "partial") for path in sorted((self.root / kind).glob("*"))]
         return [path for path in paths if (key := key_of_partial(path)) not in keys and not self.busy(key)]
 
-    def delete(self, path: Path) -> None:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
         """Hold `key` against other processes, or Busy at once.

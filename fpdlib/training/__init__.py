@@ -1,7 +1,4 @@
-"""Algorithm 1 and adversarial training on the device, their recipes, and a run that continues with the same bits.
-
-May import: network, data, the ground.
-"""
+"""Algorithm 1 and adversarial training on the device, their recipes, and a run that continues with the same bits."""
 
 from fpdlib.training.algorithm1 import step
 from fpdlib.training.recipe import Recipe, paper_recipe, passes, released_recipe, training_macs
