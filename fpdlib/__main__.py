@@ -261,10 +261,11 @@ def collect(arguments: argparse.Namespace) -> None:
     from fpdlib.results.store import Store
 
     store = Store(arguments.store or None)
-    for path in store.unknown({key for profile in FPD.profiles for key in results(plan(profile=profile))}):
+    planned = [plan(profile=profile, seeds=seeds) for profile in FPD.profiles for seeds in (None, store.seeds() or None)]
+    for path in store.unknown({key for rows in planned for key in results(rows)}):
         print(f"{'deleted' if arguments.delete else 'unknown'}: {path}")
         if arguments.delete:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def pages(arguments: argparse.Namespace) -> None:
@@ -291,10 +292,14 @@ COMMANDS = {
 
 def main() -> int:
     arguments = parser().parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     pd.set_option("display.width", 250, "display.max_columns", 30, "display.max_rows", 200, "display.max_colwidth", 90)
     try:
         COMMANDS[arguments.command](arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # a reader such as `head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except FPDError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1 if isinstance(error, Incomplete) else 2

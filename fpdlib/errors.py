@@ -1,6 +1,8 @@
 """The exceptions that a caller of the kit handles, and the checks that raise them."""
 
 import dataclasses
+import math
+import numbers
 import typing
 
 
@@ -13,7 +15,7 @@ class FPDError(Exception):
 
 
 class NotComputed(FPDError):
-    """A result that is not in the store, asked of a lab that may only read."""
+    """A result that is neither in the store nor committed."""
 
 
 class Incomplete(FPDError):
@@ -46,6 +48,13 @@ def choose(name: str, value, accepted, hint: str = ""):
         listed = ", ".join(map(repr, accepted))
         raise FPDError(f"{name} is {value!r}; accepted: {listed}." + (f" {hint}" if hint else ""))
     return value
+
+
+def positive(name: str, value, kind: type = numbers.Real) -> None:
+    """FPDError unless it is a number above 0, of a kind (`numbers.Integral`: an integer), and finite."""
+    if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value < math.inf:
+        accepted = "an integer from 1" if kind is numbers.Integral else "a number above 0"
+        raise FPDError(f"{name} is {value!r}; accepted: {accepted}.")
 
 
 def check(value) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from fpdlib.errors import FPDError
 
 
@@ -35,15 +37,17 @@ def writing(what: Path) -> Iterator[None]:
     """Turn a failed write of this file or folder (full disk, no permission) into one clear error; other errors go on."""
     try:
         yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        name = Path(str(error.filename or what))
+    except (OSError, SafetensorError) as error:
+        full = getattr(error, "errno", 0) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in str(error)
+        if not full and isinstance(error, SafetensorError):
+            raise
+        name, why = Path(str(getattr(error, "filename", None) or what)), getattr(error, "strerror", None) or error
         if not full and what not in (name, *name.parents) and name not in what.parents and name.parent != what.parent:
             raise
         hint = "The disk is full: free some space" if full else "Check the folder's permissions"
         raise FPDError(
-            f"{what} could not be written ({error.strerror or error}). Nothing was half-written and earlier results "
-            f"are intact. {hint} or set FPD_STORE to another folder, then run the same command again."
+            f"{what} could not be written ({why}). Nothing was half-written and earlier results are intact. {hint} or set "
+            "FPD_STORE to another folder, then run the same command again."
         ) from error
 
 

@@ -2,11 +2,12 @@
 
 import math
 import os
+import random
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
@@ -72,6 +73,42 @@ def meanwhile(objects: Iterable, **values) -> Iterator[None]:
     finally:
         for one, name, value in before:
             setattr(one, name, value)
+
+
+@contextmanager
+def seeded(seed: int | None = None) -> Iterator[None]:
+    """Random numbers of torch, NumPy and Python from this seed on (None: as they go on), and as they were afterwards."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_initialized() else []):
+        if seed is not None:
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """torch as results assume it, whatever the caller has set (default type, precision of products, autocast, inference mode, no
+    gradients); afterwards the caller's settings, threads and random numbers are as they were."""
+    kind, precision, threads = torch.get_default_dtype(), torch.get_float32_matmul_precision(), torch.get_num_threads()
+    with ExitStack() as stack:
+        for part in (seeded(), torch.inference_mode(False), torch.enable_grad()):
+            stack.enter_context(part)
+        for device in ("cpu", "cuda"):
+            stack.enter_context(torch.autocast(device, enabled=False))
+        try:
+            torch.set_default_dtype(torch.float32)
+            torch.set_float32_matmul_precision("highest")
+            yield
+        finally:
+            torch.set_default_dtype(kind)
+            torch.set_float32_matmul_precision(precision)
+            torch.set_num_threads(threads)
 
 
 def processors() -> int:

@@ -16,10 +16,10 @@ from fpdlib.attacks.spec import AttackSpec
 from fpdlib.errors import FPDError
 from fpdlib.evaluation import studies
 from fpdlib.evaluation.diagnostics import Bench, DiagnosisSpec
+from fpdlib.keys import key_of, plain
 from fpdlib.network import answers
 from fpdlib.paper.profiles import PROFILES
 from fpdlib.report import measures
-from fpdlib.results.keys import key_of, plain
 
 
 class Cubic(nn.Module):

@@ -215,7 +215,7 @@ def test_native_space_lifts_pixels_inside_the_model(sample):
         ({"protocol": "strong"}, "protocol is 'strong'"),
         ({"eps": (0.3, 0.1)}, "ascending"),
         ({"eps": (8.0,)}, "pixel units"),
-        ({"images": 0}, "at least 1"),
+        ({"images": 0}, "an integer from 1"),
         ({"surrogate": "mlp"}, "surrogate is 'mlp'"),
     ],
 )
@@ -268,3 +268,15 @@ def test_an_attack_leaves_the_network_as_it_was():
     assert [m.training for m in model] == [False, True, True] and model.training
     assert [p.requires_grad for p in model.parameters()] == [True, True, True, False]
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_the_finished_batches_of_another_attack_are_not_taken(tmp_path):
+    model = Linear()
+    splits, _ = images_for(model)
+    attack = AttackSpec("a", "current", PGD(((1, 0.1, 0),)), (0.1,), images=20, batch_size=10)
+    with pytest.raises(BudgetExhausted):
+        evaluate(model, splits, attack, 0, partial=tmp_path / "p", budget=Budget(0.0))
+    for other, seed in ((replace(attack, eps=(0.3,)), 0), (attack, 1)):
+        with pytest.raises(FPDError, match=r"is of current a, eps \(0.1,\), 20 images by 10, seed 0, not of"):
+            evaluate(model, splits, other, seed, partial=tmp_path / "p")
+    assert len(evaluate(model, splits, attack, 0, partial=tmp_path / "p")[0]) == 20

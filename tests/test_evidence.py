@@ -363,3 +363,47 @@ print([name for name in ("torchvision", "timm", "art", "foolbox", "nbconvert") i
 """
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda: fpdlib.plan(seeds=0), r"seeds is 0; accepted: several integers from 0, such as \[0\]"),
+        (lambda: fpdlib.plan(profile=None), "profile is None; accepted: 'smoke'"),
+        (lambda: fpdlib.load("table1"), r"the plan is a str; accepted: rows of `fpdlib.plan\(...\)` with all its columns"),
+        (lambda: fpdlib.compute(pd.DataFrame({"key": ["a"]})), "the plan is a DataFrame; accepted"),
+        (lambda: fpdlib.load(pd.concat([fpdlib.plan("table1"), fpdlib.plan("table1", profile="laptop")])),
+         "the plan is of smoke and laptop; accepted: rows of one profile"),
+        (lambda: fpdlib.load_network("F", setting="claims"), "setting is 'claims'; accepted: 'table1'"),
+        (lambda: fpdlib.compute(fpdlib.plan("table1"), budget="5m"), "budget is '5m'; accepted: a number above 0"),
+        (lambda: fpdlib.compute(fpdlib.plan("table1"), count=1.5), "the number of workers is 1.5; accepted: an integer from 1"),
+    ],
+)  # fmt: skip
+def test_what_plan_load_and_compute_do_not_take_is_one_error(ask, words):
+    with pytest.raises(FPDError, match=words):
+        ask()
+
+
+def test_outcomes_of_which_none_is_there_have_their_columns(tmp_path):
+    found = fpdlib.load(fpdlib.plan("table1", profile=TINY), str(tmp_path)).outcomes
+    assert found.empty and not len(found.groupby(["attack", "eps"])["broken"].mean())
+    assert {"setting", "network", "attack", "protocol", "seed", "broken"} <= set(found)
+
+
+def test_computing_leaves_the_caller_s_torch_as_it_was_and_does_not_depend_on_it(tmp_path):
+    rows = fpdlib.plan("table1", profile=TINY).query("network == 'ReLU' and attack in ('', 'white-box')")
+    weights, drawn = [], torch.random.get_rng_state()
+    for folder, kind in (("plain", torch.float32), ("double", torch.float64)):
+        torch.set_default_dtype(kind)
+        torch.set_float32_matmul_precision("highest" if kind == torch.float32 else "medium")
+        torch.set_num_threads(2)
+        try:
+            with torch.no_grad():
+                fpdlib.compute(rows, "cpu", str(tmp_path / folder), count=1, quiet=True)
+            assert torch.get_default_dtype() == kind and torch.get_num_threads() == 2
+        finally:
+            torch.set_default_dtype(torch.float32)
+            torch.set_float32_matmul_precision("highest")
+            torch.set_num_threads(1)
+        weights.append(next((tmp_path / folder / "networks").glob("*/model.safetensors")).read_bytes())
+    assert weights[0] == weights[1] and torch.equal(torch.random.get_rng_state(), drawn)

@@ -9,12 +9,12 @@ import pytest
 import fpdlib
 from fpdlib import evaluation, report
 from fpdlib.errors import FPDError, NotComputed
+from fpdlib.keys import key_of
 from fpdlib.network.spec import NetworkSpec, released
 from fpdlib.paper import experiments, settings
 from fpdlib.paper.experiments import EXPLORATIONS, TABLE1
 from fpdlib.paper.profiles import PROFILES
 from fpdlib.paper.variants import GUESSES, VARIANTS
-from fpdlib.results.keys import key_of
 
 RESULTS = Path(__file__).parent.parent / "results"
 

@@ -1,6 +1,7 @@
 """A network of one's own, judged: known answers with the flags they have to raise, bad input, budget, the command line."""
 
 import argparse
+import functools
 import json
 import re
 import sys
@@ -11,11 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
 import fpdlib
 from fpdlib import __main__, data
+from fpdlib.attacks.methods import PGD
 from fpdlib.errors import BudgetExhausted, FPDError
 from fpdlib.judgement import against, judge, loading, subject
 from fpdlib.judgement.judge import Judgement, doubts, write
@@ -735,3 +738,140 @@ def test_a_folder_of_images_is_read_in_a_fixed_order(tmp_path):
     x, y = images_of(str(tmp_path), 8, 8)
     assert x.shape == (8, 3, 8, 8) and torch.allclose(x[:, 0, 0, 0], torch.where(y == 1, 0.8, 0.2), atol=0.01)
     assert len(data.load("mnist-sample", 32).test) > 100 and images_of("mnist-sample", 5, 32)[0].shape == (5, 3, 32, 32)
+
+
+def test_hidden_folders_are_no_class_and_grey_images_of_16_bits_keep_their_shades(tmp_path):
+    for name, level in (("a", 8000), ("b", 40000)):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.full((12, 12), level, dtype=np.uint16)).save(tmp_path / name / "0.png")
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    x, y, names = loading.read(str(tmp_path), 2, 8)
+    assert dict(zip(names, y.tolist(), strict=True)) == {"a/0.png": 0, "b/0.png": 1}
+    assert sorted(round(float(image.mean()), 2) for image in x) == [
+        pytest.approx(8000 / 65536, abs=0.01),
+        pytest.approx(0.61, abs=0.01),
+    ]
+
+
+class Weighted(Linear):
+    """Flips its answer where a pixel is above what its class says."""
+
+    limit = 5.0
+
+    def forward(self, x):
+        return super().forward(x) * torch.where(x.flatten(1).amax(1, keepdim=True) > self.limit, -1, 1)
+
+
+BOUND = 5.0
+
+
+class Global(Weighted):
+    @property
+    def limit(self):
+        return BOUND
+
+
+class Partial(Weighted):
+    def __init__(self, limit):
+        super().__init__()
+        self.call = functools.partial(max, limit)
+
+    @property
+    def limit(self):
+        return self.call(0.0)
+
+
+def test_what_a_class_a_module_and_a_partial_hold_is_part_of_what_is_judged(grey, tmp_path, monkeypatch):
+    """On the images themselves all answer alike."""
+
+    def page(build):
+        return judge(build().eval(), *grey, eps=0.1, store=tmp_path, **QUICK).page
+
+    first = page(Weighted), page(Global), page(lambda: Partial(5.0))
+    assert (page(Weighted), page(Global), page(lambda: Partial(5.0))) == first
+    monkeypatch.setattr(Weighted, "limit", 0.81)
+    monkeypatch.setattr(sys.modules[__name__], "BOUND", 0.81)
+    assert page(Weighted) != first[0] and page(Global) != first[1] and page(lambda: Partial(0.81)) != first[2]
+
+
+def test_a_new_version_of_an_attack_is_made_anew(grey, tmp_path, monkeypatch):
+    before = judge(Linear().eval(), *grey, store=tmp_path, **QUICK).page
+    monkeypatch.setattr(PGD, "version", PGD.version + 1)
+    assert judge(Linear().eval(), *grey, store=tmp_path, **QUICK).page != before
+
+
+def test_the_caller_s_torch_is_left_as_it_was(grey, tmp_path):
+    """Random numbers, gradients, default type and modes; and none of them changes what is found."""
+    model, (x, y) = Linear().eval(), grey
+    plain = judge(model, x, y, store=tmp_path / "plain", **QUICK)
+    model(x).sum().backward()
+    gradient, drawn = model.scale.grad.clone(), torch.random.get_rng_state()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            other = judge(model, x, y, store=tmp_path / "other", **QUICK)
+            assert torch.is_autocast_enabled("cpu") and not torch.is_grad_enabled()
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(model.scale.grad, gradient) and torch.equal(torch.random.get_rng_state(), drawn)
+    pd.testing.assert_series_equal(plain.radius, other.radius)
+    assert plain.summary()["accuracy"] == other.summary()["accuracy"]
+
+
+def test_an_attack_that_changes_the_model_is_an_error_and_the_model_is_as_it_was(grey, tmp_path):
+    model = nn.Sequential(nn.BatchNorm2d(3), Linear()).eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def steps(model, x, y, eps):
+        with torch.no_grad():
+            model[1].scale += 1
+        return x
+
+    def trains(model, x, y, eps):
+        model.train()(x)
+        return x
+
+    for attack, words in ((steps, r"changed the model \(1\.scale\)"), (trains, r"changed the model \(0\.running_mean")):
+        with pytest.raises(FPDError, match=words):
+            judge(model, *grey, attack=attack, store=tmp_path, **QUICK)
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    quiet = judge(Linear().eval(), *grey, attack=lambda model, x, y, eps: model.train() and x, store=tmp_path, **QUICK)
+    assert quiet.complete and not any(module.training for module in model.modules())
+
+
+def test_answers_that_depend_on_the_batch_are_flagged(grey, tmp_path):
+    model = nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False), Linear()).eval()
+    assert "those beside it" in judge(model, *grey, eps=0.1, store=tmp_path, **QUICK).flags["batch"]
+
+
+def test_images_of_any_strides_and_sizes_are_attacked(grey, tmp_path):
+    x, y = grey
+    turned = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    assert not turned.is_contiguous() and judge(Linear().eval(), turned, y, store=tmp_path, **QUICK).complete
+    small = x[:, :1, :2, :2]
+    assert judge(Linear().eval(), small, y, norm="l2", eps=0.1, store=tmp_path, **QUICK).complete  # Square has no room for a stripe
+
+
+def test_a_damaged_judgement_is_one_error(grey, tmp_path):
+    page = judge(Linear().eval(), *grey, store=tmp_path, **QUICK).page
+    for name, content in (("square.json", b"{}"), ("published.json", b"{"), ("current.parquet", b"PAR1")):
+        path = page.with_name(name)
+        whole = path.read_bytes()
+        path.write_bytes(content)
+        with pytest.raises(FPDError, match=rf"{name} is damaged.*Delete"):
+            judge(Linear().eval(), *grey, store=tmp_path, **QUICK)
+        path.write_bytes(whole)
+
+
+def test_another_attack_of_one_s_own_leaves_the_first_one_s_progress(grey, tmp_path):
+    folder = judge(Linear().eval(), *grey, store=tmp_path, **QUICK).page.parent
+    (folder / "own-123456.partial").write_bytes(b"half")
+    judge(Linear().eval(), *grey, attack=lambda model, x, y, eps: x, store=tmp_path, **QUICK)
+    assert (folder / "own-123456.partial").exists()
+
+
+@pytest.mark.parametrize("change", [{"store": 3}, {"names": 5}])
+def test_a_store_and_names_of_another_type_are_one_error(grey, change):
+    with pytest.raises(FPDError, match="accepted: a folder, and one name an image"):
+        judge(Linear().eval(), *grey, **(QUICK | change))

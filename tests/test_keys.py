@@ -17,13 +17,13 @@ from fpdlib.attacks.spec import AttackSpec
 from fpdlib.attacks.views import View
 from fpdlib.evaluation import studies
 from fpdlib.evaluation.diagnostics import DiagnosisSpec
+from fpdlib.keys import key_of, plain
 from fpdlib.network import spec as network_spec
 from fpdlib.network.fpd import DenoisingLayer, RestorationDecoder, build
 from fpdlib.network.reference import AnchorSpec
 from fpdlib.network.spec import NetworkSpec
 from fpdlib.paper.profiles import PROFILES
 from fpdlib.paper.variants import VARIANTS
-from fpdlib.results.keys import key_of, plain
 from fpdlib.results.values import Crafted, Network, Outcome, Study
 from fpdlib.training import Recipe
 from fpdlib.training.adversarial import Adversary

@@ -259,3 +259,10 @@ def test_the_decoder_of_the_releases_resnet_50_for_svhn():
     assert settings.setting("paper", "table2").network.dropout == 0.0 and PROFILES["paper"].network.decoder_channels == ()
     with pytest.raises(FPDError, match=r"decoder_channels is \(8,\); accepted: 2 numbers here"):
         build(replace(spec, restoration=True, decoder_channels=(8,)), 0)
+
+
+@pytest.mark.parametrize("backbone", ["dpn68", "rexnet_100"])
+def test_a_cnn_that_ignores_the_activation_is_refused(backbone):
+    """It takes `act_layer` without a word and keeps its own in nearly every block."""
+    with pytest.raises(FPDError, match=rf"'{backbone}' takes activation 'elu' in \d+ of \d+ places"):
+        build(NetworkSpec(backbone, activation="elu"), 0)

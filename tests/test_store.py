@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
+from safetensors import SafetensorError
 
 from fpdlib.errors import Busy, FPDError, NotComputed
 from fpdlib.files import replace_file
@@ -240,10 +242,58 @@ def test_what_fails_elsewhere_is_not_called_a_full_store(tmp_path):
 def test_what_no_plan_knows(tmp_path):
     store = Store(tmp_path)
     put(store)
-    put(store, Text("old-1"))
-    (tmp_path / "partial" / "old-2").write_text("")
+    put(store, Text("old-000000000001"))
+    (tmp_path / "partial" / "old-000000000002").write_text("")
     paths = store.unknown({"a-1"})
-    assert [path.name for path in paths] == ["old-1", "old-2"]
+    assert [path.name for path in paths] == ["old-000000000001", "old-000000000002"]
     for path in paths:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     assert store.has(Text()) and not store.unknown({"a-1"})
+
+
+def test_what_is_no_result_s_is_nobody_s_to_delete(tmp_path):
+    """Folders of other things that are called alike, and files beside the entries."""
+    (tmp_path / "elsewhere" / "networks" / "mine-0123456789ab").mkdir(parents=True)
+    with pytest.raises(FPDError, match="is no store: it has no file STORE"):
+        Store(tmp_path / "elsewhere").unknown(set())
+    store = Store(tmp_path / "store")
+    put(store)
+    (store.root / "studies" / "2023").mkdir()
+    (store.root / "networks" / "net-0123456789ab").write_text("a file")
+    (store.root / "networks" / "old-0123456789ab").mkdir()
+    assert [path.name for path in store.unknown({"a-1"})] == ["old-0123456789ab"]
+    assert store.seeds() == [0] and Store(tmp_path / "nothing").seeds() == []
+
+
+def test_a_store_that_can_only_be_read_is_not_busy(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    put(store)
+
+    def refused(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("fpdlib.results.store.FileLock.acquire", refused)
+    assert (tmp_path / "locks" / "a-1.lock").exists() and not store.busy("a-1")
+
+
+def test_a_part_of_the_store_on_another_file_system_is_named_before_anything_is_computed(tmp_path):
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("no other file system")
+    with tempfile.TemporaryDirectory(dir=memory) as there:
+        (tmp_path / "networks").symlink_to(there)
+        with pytest.raises(FPDError, match=r"networks lies on another file system than the store"):
+            put(Store(tmp_path))
+
+
+def test_a_full_disk_is_said_whoever_writes(tmp_path):
+    def full(path):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    def damaged(path):
+        raise SafetensorError("header too small")
+
+    with pytest.raises(FPDError, match="The disk is full"):
+        replace_file(tmp_path / "x", full)
+    with pytest.raises(SafetensorError):
+        replace_file(tmp_path / "x", damaged)

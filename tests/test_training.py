@@ -354,3 +354,19 @@ def test_recipes_per_dataset_and_their_errors():
 def test_random_draws_depend_on_the_numbers_alone():
     a, b, c = (torch.rand(3, generator=generator("cpu", *n)) for n in ((1, 2), (1, 2), (2, 1)))
     assert torch.equal(a, b) and not torch.equal(a, c)
+
+
+@pytest.mark.parametrize("change", [{"recipe": replace(QUICK, lr=0.1)}, {"seed": 6}])
+def test_the_state_of_another_run_is_not_continued(small, tmp_path, change):
+    state, run_of = tmp_path / "state.safetensors", {"recipe": QUICK, "seed": 5}
+    with pytest.raises(BudgetExhausted):
+        train(build(F_SPEC, 0), splits=small, state=state, budget=Stops(1), **run_of)
+    with pytest.raises(FPDError, match="is of another recipe or seed"):
+        train(build(F_SPEC, 0), splits=small, state=state, **(run_of | change))
+    assert train(build(F_SPEC, 0), splits=small, state=state, **run_of)
+
+
+@pytest.mark.parametrize("change", [{"images": 0}, {"images": -5}, {"batch_size": 2.5}, {"epochs": 1.5}, {"lr": "0.1"}])
+def test_numbers_of_a_recipe_are_checked(change):
+    with pytest.raises(FPDError, match=rf"{next(iter(change))} is .*; accepted: "):
+        replace(QUICK, **change)

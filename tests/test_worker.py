@@ -467,9 +467,12 @@ def test_budget_exit_status_plan_and_gc(few, tmp_path, monkeypatch, capsys):
     plan = pd.read_csv(tmp_path / "plan.csv", keep_default_na=False)
     assert {"table", "row", "column", "protocol", "setting", "network", "attack", "seed", "kind", "key"} == set(plan)
     assert main(monkeypatch, "gc", "--store", tmp_path) == 0 and not capsys.readouterr().out
-    (tmp_path / "networks" / "old-1").mkdir()
+    (elsewhere := tmp_path / "networks" / "here-0123456789ab").mkdir()
+    (tmp_path / "networks" / "old-0123456789ab").symlink_to(elsewhere)
+    assert main(monkeypatch, *work, "--workers", "1", "--seeds", "7") == 0  # other seeds are regular, too
+    capsys.readouterr()
     assert main(monkeypatch, "gc", "--store", tmp_path, "--delete") == 0
-    assert "deleted" in capsys.readouterr().out and len(list((tmp_path / "networks").iterdir())) == 2
+    assert capsys.readouterr().out.count("deleted") == 2 and len(list((tmp_path / "networks").iterdir())) == 4
 
 
 @pytest.mark.parametrize("number", ["1", "2", "3", "4", "caltech", "known-answer", "claims", "answer"])
@@ -512,3 +515,10 @@ def test_the_weights_do_not_depend_on_what_was_trained_before(few, tmp_path):
     paths = [next((tmp_path / name / "networks").glob("X*/model.safetensors")) for name in ("both", "one")]
     a, b = (load_file(path) for path in paths)
     assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    """`python -m fpdlib plan | head -1`."""
+    command = f"{sys.executable} -m fpdlib plan --profile smoke --store /tmp/none | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=Path(__file__).parents[1], check=True)
+    assert "Traceback" not in done.stderr and done.stdout.split()[-1] in ("0", "141")

@@ -15,11 +15,12 @@ Success is always judged on the deployed output, and only within epsilon; where 
 """
 
 import math
+import numbers
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from fpdlib.attacks.methods import Method
-from fpdlib.errors import FPDError, check, choose
+from fpdlib.errors import FPDError, check, choose, positive
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,14 @@ class AttackSpec:
         if self.surrogate is None or "/" not in self.surrogate:
             choose("surrogate", self.surrogate, (None, "oracle", "true"), "Or 'setting/network' for a trained network.")
         top = 1 if self.norm == "linf" else math.inf
-        if not self.eps or list(self.eps) != sorted(set(self.eps)) or not 0 <= self.eps[0] <= self.eps[-1] <= top:
+        ladder = self.eps if isinstance(self.eps, tuple | list) else ()
+        if not ladder or list(ladder) != sorted(set(ladder)) or not 0 <= ladder[0] <= ladder[-1] <= top:
             raise FPDError(
                 f"attack {self.name!r}: eps is {self.eps!r}; accepted: ascending radii in pixel units, 0 to {top:g} for {self.norm}."
             )
         for name in ("images", "batch_size", "surrogate_epochs", "surrogate_width", "surrogate_images"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise FPDError(f"attack {self.name!r}: {name} is {value!r}; accepted: at least 1.")
+            if getattr(self, name) is not None:
+                positive(f"attack {self.name!r}: {name}", getattr(self, name), numbers.Integral)
         if self.surrogate and self.space == "native":
             raise FPDError(f"attack {self.name!r}: a surrogate sees network inputs; use space='network'.")
 

@@ -30,7 +30,7 @@ from fpdlib.errors import FPDError
 from fpdlib.files import replace_file
 from fpdlib.network.answers import NOT_A_NUMBER, answer, attacked, deployed, predict, predict_in_float64, wrong
 from fpdlib.network.fpd import FPD
-from fpdlib.runtime import Budget, between_steps, generator
+from fpdlib.runtime import Budget, between_steps, generator, undisturbed
 
 COLUMNS = {
     "index": "int32", "label": "int16", "eps": "float32", "clean_prediction": "int16",
@@ -44,6 +44,7 @@ def test_order(count: int, order: str = "seeded") -> Tensor:
     return torch.arange(count) if order == "file" else torch.randperm(count, generator=torch.Generator().manual_seed(0))
 
 
+@undisturbed()
 @attacked
 def evaluate(model: FPD, splits: Splits, attack: AttackSpec, seed: int, partial: Path | None = None, budget: Budget | None = None,
              surrogate: nn.Module | None = None, crafted: Tensor | None = None) -> tuple[pd.DataFrame, dict]:  # fmt: skip
@@ -54,7 +55,7 @@ def evaluate(model: FPD, splits: Splits, attack: AttackSpec, seed: int, partial:
     partial: file for finished batches; a run that was stopped continues behind them. The second result holds
     `forwards`, `backwards` (examples passed through the attacked network), `seconds`, and `broken`: how many examples
     each attempt of the method broke that those before it had left.
-    Raises FPDError when more images are asked for than the test set has.
+    Raises FPDError when more images are asked for than the test set has, or `partial` is of another attack.
     """
     budget = budget or Budget()
     if bool(attack.surrogate) != (surrogate is not None or crafted is not None):
@@ -66,8 +67,11 @@ def evaluate(model: FPD, splits: Splits, attack: AttackSpec, seed: int, partial:
     target = NativeInput(model, model.spec.image_size) if attack.space == "native" else model
     counts = {"forwards": 0, "backwards": 0, "seconds": 0.0, "broken": {}}
     frames: list[pd.DataFrame] = []
+    of = f"{attack.protocol} {attack.name}, eps {attack.eps}, {attack.images} images by {attack.batch_size}, seed {seed}"
     if partial is not None and partial.exists():
         frames = [read_outcome(partial)]
+        if (other := frames[0].attrs.get("of", of)) != of or "counts" not in frames[0].attrs:
+            raise FPDError(f"{partial} is of {other}, not of {of}; accepted: a file of the same attack. Delete it, or name another.")
         counts |= json.loads(frames[0].attrs["counts"])
     started = time.monotonic()
     before = counts["seconds"]
@@ -87,7 +91,7 @@ def evaluate(model: FPD, splits: Splits, attack: AttackSpec, seed: int, partial:
             counts["seconds"] = before + time.monotonic() - started
             if partial is not None:
                 whole = pd.concat(frames, ignore_index=True)
-                whole.attrs = {"counts": json.dumps(counts)}
+                whole.attrs = {"counts": json.dumps(counts), "of": of}
                 replace_file(partial, whole.to_parquet)
         if stop.is_set():
             raise KeyboardInterrupt

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import numbers
+import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,12 +23,13 @@ from fpdlib.attacks.radius import Radius
 from fpdlib.attacks.spec import AttackSpec
 from fpdlib.attacks.views import View, loss_gradient
 from fpdlib.data import Images
-from fpdlib.errors import BudgetExhausted, FPDError, choose
-from fpdlib.evaluation.outcomes import Rate
+from fpdlib.errors import BudgetExhausted, FPDError, choose, positive, said
+from fpdlib.evaluation.outcomes import Rate, read_outcome
 from fpdlib.files import project_folder, replace_file
 from fpdlib.judgement.subject import Own, Squeezed, Subject, described, fingerprint, images_of, source, subject_of
-from fpdlib.network.answers import in_float64
-from fpdlib.runtime import Budget
+from fpdlib.keys import plain
+from fpdlib.network.answers import attacked, in_float64
+from fpdlib.runtime import Budget, undisturbed
 
 BATCH = 25  # images: a budget ends, and a killed judgement goes on, behind one
 CHEAP, WORST = ("published", "current"), ("gradients", "square", "own")
@@ -172,6 +174,7 @@ def suite(norm: str, eps: float, images: int, few: int, steps: int, queries: int
     return specs
 
 
+@undisturbed()
 def judge(model: nn.Module, images: Tensor, labels: Tensor, norm: str = "linf", eps: float | None = None, *,
           attack: Callable | None = None, eot: int = 1, title: str = "", budget: float | None = None, few: int = 100,
           steps: int = 100, queries: int = 1000, names: Sequence | None = None,
@@ -189,6 +192,8 @@ def judge(model: nn.Module, images: Tensor, labels: Tensor, norm: str = "linf", 
     FPDError for what cannot be judged.
     """
     choose("norm", norm, ("linf", "l2"))
+    if not isinstance(store, (str, os.PathLike)) or not isinstance(names, Sequence | np.ndarray | None):
+        raise FPDError(f"store is {store!r}, names {names!r}; accepted: a folder, and one name an image (or None).")
     for name, value in (("attack", attack), ("say", say)):
         if value is not None and not callable(value):
             raise FPDError(f"{name} is {value!r}; accepted: a function (attack: (model, x, y, eps) -> images).")
@@ -202,8 +207,7 @@ def judge(model: nn.Module, images: Tensor, labels: Tensor, norm: str = "linf", 
                 f"{name} is {value!r}; accepted: a number above 0{' of seconds' if name == 'budget' else ', such as 8/255'}."
             )
     for name, value in (("few", few), ("steps", steps), ("queries", queries), ("eot", eot)):
-        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-            raise FPDError(f"{name} is {value!r}; accepted: an integer from 1.")
+        positive(name, value, numbers.Integral)
     if norm == "linf" and eps > 1:
         raise FPDError(f"eps is {eps!r}; accepted for linf: up to 1, in pixel units (is it {eps:g}/255?).")
     steps, queries, eot = int(steps), int(queries), int(eot)
@@ -228,14 +232,14 @@ def judge(model: nn.Module, images: Tensor, labels: Tensor, norm: str = "linf", 
     specs = suite(norm, float(eps), len(splits.test), few, steps, queries, attack)
     called = getattr(attack, "__name__", type(attack).__name__) if attack is not None else ""
     own = hashlib.sha256((source(attack) + described(attack)).encode()).hexdigest()[:6] if attack is not None else ""
-    name = fingerprint(subject, splits.test, eot, repr({key: spec for key, spec in specs.items() if key != "own"}))
-    folder = (Path(store) if store else project_folder("store", "FPD_STORE") / "judgements") / name
+    name = fingerprint(subject, splits.test, eot, repr(plain({key: spec for key, spec in specs.items() if key != "own"})))
+    folder = (Path(store).expanduser() if store else project_folder("store", "FPD_STORE") / "judgements") / name
     paths = {key: folder / (f"own-{own}" if key == "own" else key) for key in specs}
     settings = {"eot": eot, "few": few, "steps": steps, "queries": queries, "attack": called}
     found = Judgement(norm, float(eps), {}, {}, flags, title=str(title), settings=settings, notes=notes, names=names)
-    for path in folder.glob("own-*"):  # what it imports may have changed
-        if path.name != f"own-{own}.partial":
-            path.unlink()
+    for path in folder.glob(f"own-{own}.*"):  # what it imports may have changed
+        if path.suffix != ".partial":
+            path.unlink(missing_ok=True)
     limit, say = Budget(budget), say or (lambda words: None)
     missing = [key for key in specs if not paths[key].with_suffix(".json").exists()]
     if missing:
@@ -259,6 +263,7 @@ def judge(model: nn.Module, images: Tensor, labels: Tensor, norm: str = "linf", 
     return found
 
 
+@attacked
 def cost(subject: Subject, test, specs: dict[str, AttackSpec], missing: Iterable[str]) -> float:
     """Seconds of the missing attacks if no image fell before the end: passes of each, timed in a few steps of PGD on a batch."""
     x, y, classes = test.batch(slice(0, BATCH)).clone(), test.labels[:BATCH], subject.spec.num_classes
@@ -269,7 +274,7 @@ def cost(subject: Subject, test, specs: dict[str, AttackSpec], missing: Iterable
     steps = specs[UNBOUNDED].method.stages[0][0]
     search = specs["radius"].method if "radius" in specs else Radius()
     rounds = (1 + search.targets) * sum(number for _, number in search.rounds)
-    passes = {"published": 40, "current": 40, "gradients": (5 + classes + 19) * steps, UNBOUNDED: steps, "own": steps,
+    passes = {"published": 40, "current": 40, "gradients": (5 + min(classes, 10) + 19) * steps, UNBOUNDED: steps, "own": steps,
               "square": specs["square"].method.queries / 3, "radius": search.fmn_steps + rounds}  # fmt: skip
     return sum(passes[name] * specs[name].images * once for name in missing)
 
@@ -283,7 +288,12 @@ def outcome(subject: Subject, splits, spec: AttackSpec, path: Path, budget: Budg
         replace_file(whole, lambda target: frame.to_parquet(target, index=False))
         replace_file(counts, lambda target: target.write_text(json.dumps(told)))
         path.with_suffix(".partial").unlink(missing_ok=True)
-    return pd.read_parquet(whole), json.loads(counts.read_text())
+    try:
+        found, told = read_outcome(whole), json.loads(counts.read_text())
+        _ = told["seconds"], told["backwards"], told["broken"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise FPDError(f"{counts} is damaged ({said(error)}). Delete the folder {path.parent} to judge anew.") from error
+    return found, told
 
 
 def doubts(subject: Subject, found: Judgement) -> Iterator[tuple[str, str]]:

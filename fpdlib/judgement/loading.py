@@ -7,6 +7,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -68,6 +69,22 @@ def model_of(place: str, weights: Path | None) -> nn.Module:
     return model.eval() if model.training else model
 
 
+class Folder(datasets.ImageFolder):
+    """Without hidden folders, which editors leave behind."""
+
+    def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
+        names = [name for name in super().find_classes(directory)[0] if not name.startswith(".")]
+        return names, {name: number for number, name in enumerate(names)}
+
+
+def opened(path: str) -> Image.Image:
+    """An image in colours of 8 bits; of grey ones of 16 bits the upper 8, where Pillow cuts what is above 255."""
+    image = Image.open(path)
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
+    return image.convert("RGB")
+
+
 def test_images(name: str, count: int | None, size: int, channels: int = 3) -> tuple[Tensor, Tensor]:
     """`read`, without names."""
     return read(name, count, size, channels)[:2]
@@ -89,9 +106,11 @@ def read(name: str, count: int | None, size: int, channels: int = 3) -> tuple[Te
     elif path.is_dir():
         to_tensor = v2.Compose([v2.Resize((size, size)), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
         try:
-            folder = datasets.ImageFolder(path, to_tensor)
+            folder = Folder(path, to_tensor, loader=opened)
         except FileNotFoundError as error:
-            raise FPDError(f"data {name!r} has no images; accepted: a folder with one folder of images a class.") from error
+            raise FPDError(
+                f"data {name!r} has no images ({said(error)}); accepted: a folder with one folder of images a class."
+            ) from error
         try:
             chosen = test_order(len(folder))[:count]
             pairs = [folder[int(index)] for index in chosen]

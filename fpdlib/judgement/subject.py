@@ -1,13 +1,13 @@
 """What is judged: a model and its images, checked, in the form that attacks take."""
 
 import contextlib
+import functools
 import hashlib
 import inspect
-import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import FunctionType, SimpleNamespace
+from types import CodeType, FunctionType, MethodType, SimpleNamespace
 from typing import ClassVar
 from unittest import mock
 
@@ -17,27 +17,17 @@ from torch import Tensor, nn
 
 from fpdlib import data
 from fpdlib.errors import FPDError, said
-from fpdlib.network.answers import predict_in_float64
+from fpdlib.network.answers import attacked, predict_in_float64
+from fpdlib.runtime import seeded
 
 TINY = 1e-12  # below it a probability has no logarithm
 SLOP = 1e-5  # by which pixels may leave [0, 1]
 STEADY = 0.02  # share of answers that may change although a random defence is averaged
+PLAIN = (bool, int, float, complex, str, Tensor, np.ndarray, list, tuple, dict)
+HOLDERS = {property: ("fget", "fset", "fdel"), staticmethod: ("__func__",), classmethod: ("__func__",),
+           functools.partial: ("func", "args", "keywords"), MethodType: ("__func__", "__self__"),
+           CodeType: ("co_code", "co_consts", "co_names")}  # fmt: skip
 INTERNAL = frozenset(vars(nn.Module()))  # attributes that every module has
-
-
-@contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Random numbers of torch, NumPy and Python from this seed on, and as they were afterwards."""
-    before = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        try:
-            yield
-        finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
 
 
 class Subject(nn.Module):
@@ -109,7 +99,7 @@ def images_of(images: Tensor, labels: Tensor, device: torch.device) -> data.Spli
     if labels.shape != images.shape[:1] or labels.is_floating_point():
         shape, kind = tuple(labels.shape), labels.dtype
         raise FPDError(f"labels have shape {shape} and type {kind}; accepted: one integer an image ({len(images)}).")
-    images = images.detach()
+    images = images.detach().contiguous()  # libraries take views of them
     test = Given(images.float().to(device), labels.long().to(device), images.float().to(device))
     return data.Splits("given", test, test, test)
 
@@ -118,13 +108,15 @@ def subject_of(model: nn.Module, test: data.Images, eot: int) -> tuple[Subject, 
     """The model as a subject, and what is noticed of it by looking: {flag: words}. FPDError for what cannot be judged."""
     if not isinstance(model, nn.Module):
         raise FPDError(f"the model is a {type(model).__name__}; accepted: a torch.nn.Module.")
-    if training := [name or "the model" for name, module in model.named_modules() if module.training]:
+    if training := [name or "the model" for name, module in model.named_modules() if getattr(module, "training", False)]:
         raise FPDError(
             f"{', '.join(training[:3])}{' and more' * (len(training) > 3)} of the model: in training mode; call model.eval() "
             "first. A random defence draws in its forward whatever the mode, such as functional.dropout(x, training=True)."
         )
     if any(map(nn.parameter.is_lazy, model.parameters())):
         raise FPDError("the model has lazy modules without weights; run it on a batch, or load its weights, first.")
+    if any(p.is_meta for p in model.parameters()):
+        raise FPDError("the model's weights are on the device 'meta', which has none; load them (to_empty, load_state_dict) first.")
     kinds = {str(p.dtype) for p in model.parameters() if p.is_floating_point()} - {"torch.float32"}
     if kinds:
         raise FPDError(f"the model's weights are {', '.join(sorted(kinds))}; accepted: float32. Call model.float() first.")
@@ -134,7 +126,7 @@ def subject_of(model: nn.Module, test: data.Images, eot: int) -> tuple[Subject, 
     before = x.clone()
     with torch.no_grad():
         try:
-            out, again, alone = model(x), model(x), model(x[:1])
+            out, again, alone, turned = model(x), model(x), model(x[:1]), model(x.flip(0))
         except Exception as error:  # whatever a stranger's code raises
             raise FPDError(
                 f"the model does not take images of shape {tuple(x.shape)}: {said(error)}. (--channels, --size for other images.)"
@@ -161,6 +153,12 @@ def subject_of(model: nn.Module, test: data.Images, eot: int) -> tuple[Subject, 
         flags["optimises"] = "the forward pass computes gradients or steps an optimiser: attacks may not see through it"
     squeezed = callable(getattr(model, "pre_squeeze", None))
     changing = not torch.equal(out.nan_to_num(), again.nan_to_num())
+    beside = torch.cat([alone - out[:1], turned.flip(0) - out]).nan_to_num().abs().max() if turned.shape == out.shape else 1.0
+    if not changing and beside > 1e-3 * max(1.0, float(out.nan_to_num().abs().max())):
+        flags["batch"] = (
+            "an image's output depends on those beside it (batch statistics?), so accuracies depend on the order and number of "
+            "images, and an attacker may choose them"
+        )
     if squeezed:
         check_squeezed(model, x)
     subject = (Squeezed if squeezed else Subject)(model, out.shape[1], probabilities, eot)
@@ -258,11 +256,21 @@ class Own:
 
     def attempts(self, eps: float):
         def attempt(view: nn.Module, x: Tensor, y: Tensor, seed: int, classes: int) -> Tensor:
+            model = view.network.network
+            before = {name: value.clone() for name, value in tensors(model)}
             try:
                 with seeded(seed):
-                    found = self.call(view.network.network, x.clone(), y, eps)
+                    found = attacked(lambda model: self.call(model, x.clone(), y, eps))(model)
             except Exception as error:
                 raise FPDError(f"the attack failed: {said(error)}. It is called as attack(model, x, y, eps).") from error
+            if moved := [name for name, value in tensors(model) if not torch.equal(value.nan_to_num(), before[name].nan_to_num())]:
+                with torch.no_grad():
+                    for name, value in tensors(model):
+                        value.copy_(before[name])
+                raise FPDError(
+                    f"the attack changed the model ({', '.join(moved[:3])}), which is as it was again; accepted: an attack that "
+                    "leaves it alone, or works on a copy (copy.deepcopy)."
+                )
             if not isinstance(found, Tensor) or found.shape != x.shape:
                 got = f"{type(found).__name__} {tuple(getattr(found, 'shape', ()))}"
                 raise FPDError(f"the attack gave {got}; accepted: a Tensor {tuple(x.shape)}.")
@@ -304,8 +312,14 @@ def state(network: nn.Module) -> dict[str, str]:
     found = {name: described(value) for name, value in tensors(network)}
     for name, module in network.named_modules():
         own = {key: value for key, value in vars(module).items() if key not in INTERNAL}
-        own |= {"hooks": [*module._forward_hooks.values(), *module._forward_pre_hooks.values()],
-                "methods": [value for value in vars(type(module)).values() if isinstance(value, FunctionType)]}  # fmt: skip
+        bases = type(module).__mro__[: type(module).__mro__.index(nn.Module)]  # their methods, and attributes of the class
+        own |= {
+            f"class {key}": value
+            for base in reversed(bases)
+            for key, value in vars(base).items()
+            if key[:2] != "__" or callable(value)
+        }
+        own |= {"hooks": [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]}
         found |= {f"{name}: {key}": described(value) for key, value in own.items()}
     return found
 
@@ -326,12 +340,16 @@ def described(value: object, depth: int = 5) -> str:
         return f"{{{', '.join(f'{within(key)}: {within(inner)}' for key, inner in value.items())}}}"
     if isinstance(value, list | tuple | set | frozenset):
         return f"[{', '.join(map(within, value) if isinstance(value, list | tuple) else sorted(map(within, value)))}]"
+    for kind, parts in HOLDERS.items():
+        if isinstance(value, kind):
+            return f"{kind.__name__} {', '.join(within(getattr(value, part)) for part in parts)}"
     if isinstance(value, FunctionType):
         code, cells = value.__code__, []
+        reads = {name: value.__globals__[name] for name in code.co_names if isinstance(value.__globals__.get(name), PLAIN)}
         for cell in value.__closure__ or ():
             with contextlib.suppress(ValueError):  # not filled yet
                 cells.append(cell.cell_contents)
-        return f"{value.__qualname__} {within([code.co_code, code.co_consts, code.co_names, value.__defaults__, cells])}"
+        return f"{value.__qualname__} {', '.join(map(within, (code, value.__defaults__, cells, reads)))}"
     return f"{type(value).__qualname__} {within(getattr(value, '__dict__', {}))}"
 
 

@@ -20,19 +20,21 @@ def deployed(network: nn.Module, x: Tensor) -> Tensor:
 
 def attacked(function: Callable) -> Callable:
     """Calls it with its first argument, a network given by position, in evaluation mode and without gradients to its parameters, so
-    that an attack neither moves it nor is blurred by batch statistics; afterwards the network is as it was."""
+    that an attack neither moves it nor is blurred by batch statistics; afterwards the network and its gradients are as they were."""
 
     @functools.wraps(function)
     def call(network: nn.Module, /, *args, **options):
         modes = [(module, module.training) for module in network.modules()]
-        wanted = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+        wanted = [(parameter, parameter.requires_grad, parameter.grad) for parameter in network.parameters()]
+        for parameter, _, _ in wanted:
+            parameter.grad = None  # libraries zero what they find
         try:
             return function(network.eval().requires_grad_(False), *args, **options)
         finally:
             for module, training in modes:
                 module.training = training
-            for parameter, flag in wanted:
-                parameter.requires_grad_(flag)
+            for parameter, flag, gradient in wanted:
+                parameter.requires_grad_(flag).grad = gradient
 
     return call
 

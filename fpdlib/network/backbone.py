@@ -9,6 +9,7 @@ from torch import nn
 from fpdlib.errors import FPDError
 from fpdlib.network.spec import ACTIVATIONS, NetworkSpec
 
+RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.GELU, nn.Hardswish)
 STAGES = ("stem", "stage1", "stage2", "stage3", "stage4")
 
 
@@ -23,12 +24,19 @@ def build_backbone(spec: NetworkSpec) -> nn.Module:
     if spec.dropout:
         arguments["drop_rate"] = spec.dropout
     try:
-        return timm.create_model(spec.backbone, num_classes=spec.num_classes, act_layer=ACTIVATIONS[spec.activation], **arguments)
+        model = timm.create_model(spec.backbone, num_classes=spec.num_classes, act_layer=ACTIVATIONS[spec.activation], **arguments)
     except (TypeError, AssertionError) as error:
         raise FPDError(
             f"backbone {spec.backbone!r} cannot be built with {arguments} and a chosen activation: {error}. "
             "FPD needs a block-based CNN such as resnet18, densenet121, regnetx_002, convnext_atto."
         ) from error
+    wanted = [isinstance(one, ACTIVATIONS[spec.activation]) for one in model.modules() if isinstance(one, RECTIFIERS)]
+    if sum(wanted) * 2 < len(wanted):  # gates may keep their own
+        raise FPDError(
+            f"backbone {spec.backbone!r} takes activation {spec.activation!r} in {sum(wanted)} of {len(wanted)} places; accepted: a "
+            "CNN whose blocks take timm's `act_layer`, such as resnet18, densenet121, regnetx_002, convnext_atto."
+        )
+    return model
 
 
 def stage_modules(backbone: nn.Module, spec: NetworkSpec) -> dict[str, str]:

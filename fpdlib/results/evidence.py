@@ -122,12 +122,11 @@ class Evidence:
     @property
     def outcomes(self) -> pd.DataFrame:
         """One tidy frame over all settings of the plan: setting, network, attack, protocol, seed, and the outcome's columns."""
-        parts = []
+        parts, named = [], ("setting", "network", "attack", "protocol", "seed")
         for line in self.plan[self.plan["kind"] == "outcomes"].drop_duplicates(["setting", "network", "attack", "seed"]).itertuples():
             if self.store.has(line.result):
-                named = {"setting": line.setting, "network": line.network, "attack": line.attack, "protocol": line.protocol}
-                parts.append(self.store.outcome(line.result).assign(**named, seed=line.seed))
-        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["setting", *evaluation.COLUMNS])
+                parts.append(self.store.outcome(line.result).assign(**{name: getattr(line, name) for name in named}))
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*evaluation.COLUMNS, *named])
 
 
 def load(rows: pd.DataFrame, store: str = "", paper: Paper = FPD) -> Evidence:
@@ -138,7 +137,7 @@ def load(rows: pd.DataFrame, store: str = "", paper: Paper = FPD) -> Evidence:
 def load_network(name: str, profile: str = "laptop", seed: int = 0, setting: str = "table1", device: str = "auto", store: str = "",
                  paper: Paper = FPD) -> nn.Module:  # fmt: skip
     """A trained network in evaluation mode. NotComputed if no such checkpoint is in the store."""
-    rows = plan(setting, profile=profile, seeds=[seed], paper=paper)
+    rows = plan(choose("setting", setting, paper.settings), profile=profile, seeds=[seed], paper=paper)
     if rows.empty:
         raise NotComputed(f"the profile {profile!r} leaves {setting} out; `python -m fpdlib plan --profile {profile}` lists what it has.")
     mine = rows[(rows["network"] == choose("network", name, dict.fromkeys(rows["network"]))) & (rows["kind"] == "networks")]

@@ -26,7 +26,9 @@ def plan(*what: str, profile: str | Profile = "smoke", seeds: Iterable[int] | No
     seeds: of every network; the profile's own, the default, stand for as many of them as each network needs (`Paper.seeds`). Raises
     FPDError for any other.
     """
-    scale = paper.profiles[choose("profile", profile, paper.profiles)] if isinstance(profile, str) else profile
+    scale = profile if isinstance(profile, Profile) else paper.profiles[choose("profile", profile, paper.profiles)]
+    if seeds is not None and not isinstance(seeds, Iterable):
+        raise FPDError(f"seeds is {seeds!r}; accepted: several integers from 0, such as [0].")
     seeds = None if seeds is None else tuple(dict.fromkeys(seeds))
     for seed in seeds or ():
         if type(seed) is not int or seed < 0:

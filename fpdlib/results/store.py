@@ -21,6 +21,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 import uuid
@@ -38,13 +39,14 @@ from fpdlib.evaluation import studies
 from fpdlib.evaluation.outcomes import read_outcome
 from fpdlib.files import project_folder, replace_file, sha256, writing
 from fpdlib.results.committed import Committed
-from fpdlib.results.keys import plain
+from fpdlib.keys import plain
 
 if TYPE_CHECKING:
     from fpdlib.results.values import Network, Outcome, Result, Study
 
 VERSION = 2
 KINDS = ("networks", "crafted", "outcomes", "studies")
+KEY = re.compile(r".+-[0-9a-f]{12}")  # see `keys.key_of`
 
 
 def key_of_partial(path: Path) -> str:
@@ -64,7 +66,7 @@ class Store:
         if root is not None and not isinstance(root, (str, os.PathLike)):
             raise FPDError(f"store is {root!r}; accepted: the path of a folder, or '' for the default.")
         self.committed = committed or Committed(Path("nothing"))
-        self.root = Path(root) if root else project_folder("store", "FPD_STORE")
+        self.root = Path(root).expanduser() if root else project_folder("store", "FPD_STORE")
         if self.root.exists() and not self.root.is_dir():
             raise FPDError(f"store {self.root} is a file, not a folder. Name a folder (FPD_STORE or --store).")
         marker = self.root / "STORE"
@@ -79,6 +81,8 @@ class Store:
         with writing(self.root):
             for folder in (*KINDS, "partial", "failed", "locks"):
                 (self.root / folder).mkdir(parents=True, exist_ok=True)
+                if (self.root / folder).stat().st_dev != self.root.stat().st_dev:  # nothing could be renamed into it
+                    raise FPDError(f"{self.root / folder} lies on another file system than the store; accepted: one for all of it.")
             if not (self.root / "STORE").exists():
                 replace_file(self.root / "STORE", lambda path: path.write_text(f"{VERSION}\n"))
             for path in (self.root / "partial").glob("*.tmp"):
@@ -108,6 +112,8 @@ class Store:
                 return False
         except Busy:
             return True
+        except OSError:  # a store that can only be read
+            return False
 
     def here(self, result: Result) -> bool:
         """Whether the file is there that others are computed from, in the store itself or as a committed checkpoint."""
@@ -224,9 +230,21 @@ class Store:
             self.partial(result).unlink(missing_ok=True)
 
     def unknown(self, keys: set[str]) -> list[Path]:
-        """Folders and unfinished states of results that are not among these keys, and that nobody computes now."""
+        """Folders and unfinished states of results that are not among these keys, and that nobody computes now; what has no result's
+        name is somebody else's. FPDError if the folder is no store."""
+        if self.root.exists() and not (self.root / "STORE").exists():
+            raise FPDError(f"{self.root} is no store: it has no file STORE. Name the folder of a store (FPD_STORE or --store).")
         paths = [path for kind in (*KINDS, "partial") for path in sorted((self.root / kind).glob("*"))]
-        return [path for path in paths if (key := key_of_partial(path)) not in keys and not self.busy(key)]
+        named = [path for path in paths if KEY.fullmatch(key_of_partial(path)) and (path.is_dir() or path.parent.name == "partial")]
+        return [path for path in named if (key := key_of_partial(path)) not in keys and not self.busy(key)]
+
+    def seeds(self) -> list[int]:
+        """Of the results that are there, whatever plan they are of."""
+        found = set()
+        for path in (path for kind in KINDS for path in (self.root / kind).glob("*/entry.json")):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a damaged one says so when it is read
+                found.add(int(json.loads(path.read_text())["meta"]["seed"]))
+        return sorted(found)
 
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:

@@ -19,7 +19,7 @@ from fpdlib.network.fpd import build
 from fpdlib.network.reference import AnchorSpec
 from fpdlib.network.spec import NetworkSpec
 from fpdlib.results.inputs import Inputs
-from fpdlib.results.keys import key_of
+from fpdlib.keys import key_of
 from fpdlib.training import Recipe
 
 

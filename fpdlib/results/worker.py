@@ -6,6 +6,7 @@ Nothing ever waits for a lock. A result that fails leaves its traceback under `f
 import contextlib
 import ctypes
 import multiprocessing
+import numbers
 import os
 import signal
 import sys
@@ -20,7 +21,7 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from fpdlib.errors import BudgetExhausted, Busy, FPDError, Incomplete, NotComputed
+from fpdlib.errors import BudgetExhausted, Busy, FPDError, Incomplete, NotComputed, positive
 from fpdlib.files import project_folder, replace_file
 from fpdlib.results.committed import Committed
 from fpdlib.results.hours import costs
@@ -29,7 +30,7 @@ from fpdlib.results.plan import missing, results
 from fpdlib.results.provenance import code_version, provenance
 from fpdlib.results.store import Store
 from fpdlib.results.values import MEANS, Result, label
-from fpdlib.runtime import Budget, processors, remembered
+from fpdlib.runtime import Budget, processors, remembered, undisturbed
 
 MEMORY = 2.5e9  # bytes that one worker may take
 GPU_MEMORY = 12e9  # of a GPU; seven workers with ResNet-101 at 64 pixels, 500 images attacked at once, took 82 GB of an H200
@@ -40,9 +41,13 @@ SAY_EVERY = 8.0  # seconds between two lines of progress
 def store_of(rows: pd.DataFrame, folder: str = "") -> Store:
     """The store in a folder ('' for the default), with the committed evidence of the plan's profile behind it (FPD_RESULTS).
     NotComputed for a plan of nothing, as of what a scale leaves out."""
+    if not isinstance(rows, pd.DataFrame) or not {"experiment", "result", "key"} <= set(rows):
+        raise FPDError(f"the plan is a {type(rows).__name__}; accepted: rows of `fpdlib.plan(...)` with all its columns.")
     if rows.empty:
         raise NotComputed("the plan is empty: this scale leaves out what was asked for.")
-    evidence = project_folder("results", "FPD_RESULTS") / rows["experiment"].iat[0].name / "evidence"
+    if len(scales := dict.fromkeys(here.name for here in rows["experiment"])) > 1:
+        raise FPDError(f"the plan is of {' and '.join(scales)}; accepted: rows of one profile. Compute and load each alone.")
+    evidence = project_folder("results", "FPD_RESULTS") / next(iter(scales)) / "evidence"
     return Store(folder or None, Committed(evidence))
 
 
@@ -149,7 +154,7 @@ def helper(folder: Path, committed: Path, known: dict[str, Result], asked: set[s
     if os.getppid() != parent:
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends this one
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     torch.set_num_threads(threads)
     store = Store(folder, Committed(committed))
     with contextlib.suppress(BudgetExhausted, KeyboardInterrupt), gpu(store, device_of(device)) as mine:
@@ -157,6 +162,7 @@ def helper(folder: Path, committed: Path, known: dict[str, Result], asked: set[s
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the parent ends helpers that end by themselves: no traceback at exit
 
 
+@undisturbed()
 def compute(rows: pd.DataFrame, device: str = "auto", store: str = "", budget: float | None = None, count: int | None = None,
             quiet: bool = False, only_show: bool = False) -> None:  # fmt: skip
     """Compute what is missing of a plan, with `count` workers (default: as many as fit), this process among them.
@@ -165,8 +171,9 @@ def compute(rows: pd.DataFrame, device: str = "auto", store: str = "", budget: f
     missing; so it does if the environment has FPD_COMPUTE=0. Raises Incomplete with the names of what could not be computed.
     """
     place = device_of(device)
-    if count is not None and count < 1:
-        raise FPDError(f"the number of workers is {count}; accepted: from 1.")
+    for name, value, kind in (("the number of workers", count, numbers.Integral), ("budget", budget, numbers.Real)):
+        if value is not None:
+            positive(name, value, kind)
     shelf, known, asked = store_of(rows, store), results(rows), set(rows["key"])
     todo = missing(known, asked, shelf)
     spent, _ = costs(rows, shelf)

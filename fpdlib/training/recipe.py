@@ -1,11 +1,12 @@
 """How a network is trained, as plain values: Algorithm 1 as printed, and what the released code has where the text is silent."""
 
+import numbers
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import torch
 
-from fpdlib.errors import FPDError, check, choose
+from fpdlib.errors import check, choose, positive
 from fpdlib.training.adversarial import Adversary
 
 OPTIMIZERS = {"adamax": torch.optim.Adamax, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
@@ -63,9 +64,11 @@ class Recipe:
 
     def __post_init__(self):
         check(self)
-        for name in ("lr", "batch_size", "epochs", "clip", "patience", "parts", "measured"):
-            if getattr(self, name) is not None and not getattr(self, name) > 0:
-                raise FPDError(f"recipe {self.name!r}: {name} is {getattr(self, name)!r}; accepted: a number above 0.")
+        for name in ("lr", "clip"):
+            positive(f"recipe {self.name!r}: {name}", getattr(self, name))
+        for name in ("batch_size", "epochs", "patience", "parts", "measured", "images"):
+            if getattr(self, name) is not None:
+                positive(f"recipe {self.name!r}: {name}", getattr(self, name), numbers.Integral)
 
 
 def paper_recipe(dataset: str = "mnist", **changes) -> Recipe:

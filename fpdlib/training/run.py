@@ -23,8 +23,9 @@ from torch import Tensor
 from fpdlib.data.images import Images, Splits, augment, first
 from fpdlib.errors import BudgetExhausted, FPDError
 from fpdlib.files import replace_file
+from fpdlib.keys import key_of
 from fpdlib.network.fpd import FPD
-from fpdlib.runtime import Budget, between_steps, generator
+from fpdlib.runtime import Budget, between_steps, generator, undisturbed
 from fpdlib.training.adversarial import Adversary, craft
 from fpdlib.training.algorithm1 import harden, step, strength
 from fpdlib.training.graphs import Captured
@@ -65,6 +66,8 @@ class Run:
         self.sums, self.best = torch.zeros(len(SUMS), dtype=torch.float64, device=self.device), {}
         if state is not None and state.exists():
             self.now, self.sums, self.best = load_state(state, model, self.optimizer, self.plateau, self.device)
+        if self.now.setdefault("of", of := key_of("run", [recipe, seed])) != of:
+            raise FPDError(f"{state} is of another recipe or seed; accepted: the state of this run. Delete it, or name another file.")
         self.steps = max(len(images) // recipe.batch_size // recipe.parts, 1)  # of a part
         self.lines = recipe.epochs * recipe.parts
         self.started, self.before = time.monotonic(), self.now["seconds"]
@@ -198,6 +201,7 @@ def prepare(model: FPD, recipe: Recipe, device: torch.device) -> tuple[torch.opt
     return optimizer, functools.partial(step, model, optimizer, recipe)
 
 
+@undisturbed()
 def train(model: FPD, recipe: Recipe, splits: Splits, seed: int, state: Path | None = None,
           budget: Budget | None = None) -> list[dict]:  # fmt: skip
     """Train `model` in place and leave the best epoch's weights in it; returns the log, one row (`LOG`) an epoch or part of one,
@@ -207,7 +211,7 @@ def train(model: FPD, recipe: Recipe, splits: Splits, seed: int, state: Path | N
     Raises FPDError on a non-finite loss or an unusable state file, BudgetExhausted or KeyboardInterrupt after saving.
     """
     budget, run = budget or Budget(), Run(model, recipe, splits, seed, state)
-    with between_steps() as stop, torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []):
+    with between_steps() as stop:
         while run.going_on:
             order = run.order()
             while run.now["step"] < run.steps:
