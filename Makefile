@@ -56,7 +56,7 @@ benchmarks: $(INSTALLED)
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/workers.py smoke 1 2
 	$(BIN)/python benchmarks/art010_vs_today.py
-	$(BIN)/python benchmarks/radius_vs_autoattack.py laptop 40 Deep F X F_FD F_FD+R "longer/F (ten times as long)"
+	$(BIN)/python benchmarks/radius_vs_autoattack.py laptop 40 Deep F X F_FD F_FD+R "longer/F (ten times as long)" ReLU ELU+Tanh
 
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB) notebooks

@@ -1,6 +1,6 @@
 """Is the radius search strong enough? Against AutoAttack at three radii, on trained networks.
 
-    python benchmarks/radius_vs_autoattack.py laptop 40 Deep F X F_FD+R "longer/F (ten times as long)"
+    python benchmarks/radius_vs_autoattack.py laptop 40 Deep F X F_FD F_FD+R "longer/F (ten times as long)" ReLU ELU+Tanh
 
 (of Table 1, or setting/network; needs their checkpoints: committed, or in the store).
 

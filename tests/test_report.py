@@ -249,3 +249,11 @@ def test_each_headline_stands_beside_the_papers_own_measure(tmp_path):
     told = explorations.elsewhere(evidence, main.reset_index())
     assert told == "; caltech101: 64 pixels, eps 0.03125, 3 networks"
     assert explorations.elsewhere(evidence, main.loc[["table1"]].reset_index()) == ""
+
+
+def test_headlines_of_a_scale_without_caltech_have_their_picture(tmp_path):
+    """paper-short has Table 1 alone; the title names what else there is, and nothing that there is not."""
+    evidence = fpdlib.load(fpdlib.plan("table1", profile="paper-short"), str(tmp_path))
+    main = report.headlines(evidence)
+    assert set(main.loc[main["setting"] == "caltech101", "verdict"]) == {"not tested"}
+    assert report.headline_picture(evidence, main).get_suptitle() == explorations.scale(evidence)

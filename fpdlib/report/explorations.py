@@ -145,7 +145,8 @@ def headlines(evidence: Evidence) -> pd.DataFrame:
 def elsewhere(evidence: Evidence, main: pd.DataFrame) -> str:
     """What `headlines` has of other settings than its title's, with epsilon, size and number of networks; '' if it has none."""
     words = ""
-    for setting, lines in main[main["setting"] != HEADLINES[0].setting].groupby("setting"):
+    there = main[(main["setting"] != HEADLINES[0].setting) & main["setting"].isin(evidence.plan["setting"])]
+    for setting, lines in there.groupby("setting"):
         here = evidence.at(setting).profile
         eps = f", eps {here.attacks['sound/linf'].eps[-1]:g}" if "sound/linf" in here.attacks else ""
         count = lines["seeds"].max()
