@@ -58,7 +58,7 @@ def finding(evidence: Evidence, section: str) -> str:
     if evidence.profile.name == "smoke":
         lines += ["", "The `smoke` profile only shows that every step runs; read the numbers of a larger profile."]
     elif evidence.profile.name != "paper":
-        lines += ["", f"Measured in the `{evidence.profile.name}` profile ({evidence.profile.purpose})."]
+        lines += ["", f"Measured with {scale(evidence)}; the paper: ResNet-101 at 64 pixels (notebook 20)."]
     return "\n".join(lines)
 
 
