@@ -280,3 +280,11 @@ def test_the_finished_batches_of_another_attack_are_not_taken(tmp_path):
         with pytest.raises(FPDError, match=r"is of current a, eps \(0.1,\), 20 images by 10, seed 0, not of"):
             evaluate(model, splits, other, seed, partial=tmp_path / "p")
     assert len(evaluate(model, splits, attack, 0, partial=tmp_path / "p")[0]) == 20
+
+
+@pytest.mark.parametrize(("model", "classes"), [(nn.Flatten(), 0), (Linear(), 2)])
+def test_a_network_of_other_classes_is_named(model, classes):
+    test = Images(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.arange(4), torch.zeros(4, 3, 8, 8, dtype=torch.uint8))
+    attack = AttackSpec("a", "current", PGD(((1, 0.1, 0),)), images=4)
+    with pytest.raises(FPDError, match=f"the model has {classes} classes by its `spec`, test 4; accepted: a network of this kit"):
+        evaluate(model, Splits("test", test, test, test), attack, 0)

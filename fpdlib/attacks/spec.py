@@ -1,15 +1,10 @@
 """Attack suites as data: what is perturbed, which outputs the attacker differentiates, with which exact parameters.
 
 Epsilon and step size are in pixel units ([0, 1]). The attacks themselves are those of libraries (`adapters.py`); this module
-chooses the view of the network that they see, which is where the protocols differ:
+chooses the view of the network that they see, which is where the protocols differ.
 
-- `published`: the deployed logits pass a softmax before ART's cross-entropy adds its own, as ART 0.10 did (its
-  classifier appended one); no random start, the last iterate, parameters as printed in Sec. 4. C&W and DeepFool saw the
-  deployed logits there.
-- `current`: the same attacks on the deployed logits, as today's ART runs them.
-- `sound`: the logits before tanh with a bounded margin (same ranking, no vanishing gradient), restarts, worst case per example,
-  and everything else that a present-day evaluation asks for (AutoAttack, Square, targeted margins, attacks made for FPD,
-  epsilon-bounded C&W and DeepFool); any iterate counts that fools the network.
+`published` and `current` are the same attacks as ART 0.10 and as today's ART run them, `sound` is what a present-day evaluation asks
+for (`methods.PROTOCOLS`; REPRODUCE, 'The protocols').
 
 Success is always judged on the deployed output, and only within epsilon; where that is not a number, the network in float64 decides.
 """

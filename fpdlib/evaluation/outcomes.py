@@ -64,6 +64,12 @@ def evaluate(model: FPD, splits: Splits, attack: AttackSpec, seed: int, partial:
         )
     if attack.images > len(splits.test):
         raise FPDError(f"attack {attack.name!r} asks for {attack.images} images; {splits.name} has {len(splits.test)} test images.")
+    classes, labels = getattr(getattr(model, "spec", None), "num_classes", 0), 1 + int(splits.test.labels.max())
+    if classes < labels:
+        raise FPDError(
+            f"the model has {classes} classes by its `spec`, {splits.name} {labels}; accepted: a network of this kit, built for "
+            "these images (`fpdlib.judge` takes any other)."
+        )
     target = NativeInput(model, model.spec.image_size) if attack.space == "native" else model
     counts = {"forwards": 0, "backwards": 0, "seconds": 0.0, "broken": {}}
     frames: list[pd.DataFrame] = []

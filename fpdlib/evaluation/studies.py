@@ -59,14 +59,10 @@ class PerImage(Study):
     """A study that measures its first `images` test images, a hundred at a time: `measure(model, x, y, index, seed)` -> frame."""
 
     def run(self, model: nn.Module, splits: Splits, seed: int, others: list[nn.Module]) -> Found:
-        return {"study": per_image(model, splits.test, self, seed)}
-
-
-@attacked
-def per_image(model: nn.Module, test: Images, study: PerImage, seed: int) -> pd.DataFrame:
-    index = test_order(len(test))[: study.images].to(test.labels.device)
-    frames = [study.measure(model, test.batch(part), test.labels[part], part, seed) for part in index.split(100)]
-    return pd.concat(frames, ignore_index=True)
+        test, measure = splits.test, attacked(self.measure)
+        index = test_order(len(test))[: self.images].to(test.labels.device)
+        frames = [measure(model, test.batch(part), test.labels[part], part, seed) for part in index.split(100)]
+        return {"study": pd.concat(frames, ignore_index=True)}
 
 
 @dataclass(frozen=True)
