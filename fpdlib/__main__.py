@@ -261,8 +261,8 @@ def collect(arguments: argparse.Namespace) -> None:
     from fpdlib.results.store import Store
 
     store = Store(arguments.store or None)
-    planned = [plan(profile=profile, seeds=seeds) for profile in FPD.profiles for seeds in (None, store.seeds() or None)]
-    for path in store.unknown({key for rows in planned for key in results(rows)}):
+    plans = [plan(profile=profile, seeds=seeds) for profile in FPD.profiles for seeds in (None, store.seeds() or None)]
+    for path in store.unknown({key for rows in plans for key in results(rows)}):
         print(f"{'deleted' if arguments.delete else 'unknown'}: {path}")
         if arguments.delete:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

@@ -50,11 +50,11 @@ def choose(name: str, value, accepted, hint: str = ""):
     return value
 
 
-def positive(name: str, value, kind: type = numbers.Real) -> None:
+def positive(name: str, value, kind: type = numbers.Real, hint: str = "") -> None:
     """FPDError unless it is a number above 0, of a kind (`numbers.Integral`: an integer), and finite."""
     if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value < math.inf:
         accepted = "an integer from 1" if kind is numbers.Integral else "a number above 0"
-        raise FPDError(f"{name} is {value!r}; accepted: {accepted}.")
+        raise FPDError(f"{name} is {value!r}; accepted: {accepted}{hint}.")
 
 
 def check(value) -> None:

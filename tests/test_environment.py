@@ -95,3 +95,10 @@ def test_what_the_package_needs_is_packaged(tmp_path):
         data = {path for pattern in globs for path in folder.glob(pattern) if path.is_file()}
         others = {path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
         assert data == others, sorted(others - data)[:3]
+
+
+def test_the_linter_sees_every_module():
+    """`results` is the name of a package, too, not only of the folder with the evidence."""
+    ruff = Path(sys.executable).with_name("ruff")
+    seen = subprocess.run([ruff, "check", "--show-files"], capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
+    assert {str(path) for path in (ROOT / "fpdlib").rglob("*.py")} <= set(seen)

@@ -875,3 +875,18 @@ def test_another_attack_of_one_s_own_leaves_the_first_one_s_progress(grey, tmp_p
 def test_a_store_and_names_of_another_type_are_one_error(grey, change):
     with pytest.raises(FPDError, match="accepted: a folder, and one name an image"):
         judge(Linear().eval(), *grey, **(QUICK | change))
+
+
+class Late:
+    bound = 5.0
+
+
+class Mixed(Linear, Late):
+    pass
+
+
+def test_what_a_base_behind_the_module_holds_is_part_of_a_model(monkeypatch):
+    before = subject.state(Mixed())
+    assert before[": class bound"] == "5.0"
+    monkeypatch.setattr(Late, "bound", 4.0)
+    assert subject.state(Mixed()) != before

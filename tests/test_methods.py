@@ -1,6 +1,7 @@
 """Every attack against a linear model whose minimal perturbation is known, chains, and what counts as success."""
 
 import math
+import typing
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from test_evaluation import Linear, images_for
 from torch import nn
 
 from fpdlib import evaluation
-from fpdlib.attacks import adapters
+from fpdlib.attacks import adapters, views
 from fpdlib.attacks.methods import ART, ART010, PGD, AutoAttack, Chain, Foolbox, MadeForFPD, TargetedMargin
 from fpdlib.attacks.spec import AttackSpec
 from fpdlib.attacks.views import View
@@ -195,6 +196,13 @@ def test_outputs_that_are_not_numbers_are_wrong():
     x = torch.stack([torch.zeros(3, 2, 2), torch.ones(3, 2, 2)])
     assert evaluation.predict(Overflows(), x).tolist() == [0, -1]
     assert not adapters.project(torch.full((1, 3, 2, 2), math.nan), x[:1], 0.1, "linf").isnan().any()
+
+
+def test_the_accepted_names_are_those_that_there_are():
+    parts = typing.get_args(typing.get_args(typing.get_type_hints(MadeForFPD)["parts"])[0])
+    assert set(parts) == {*views.PARTS, "pre-squeeze"}
+    assert set(typing.get_args(typing.get_type_hints(ART)["name"])) == set(adapters.ART_ATTACKS)
+    assert set(typing.get_args(typing.get_type_hints(PGD)["norm"])) == set(adapters.NORMS)
 
 
 def test_projections():

@@ -192,7 +192,7 @@ def judge(model: nn.Module, images: Tensor, labels: Tensor, norm: str = "linf", 
     FPDError for what cannot be judged.
     """
     choose("norm", norm, ("linf", "l2"))
-    if not isinstance(store, (str, os.PathLike)) or not isinstance(names, Sequence | np.ndarray | None):
+    if not isinstance(store, (str, os.PathLike)) or not isinstance(names, Iterable | None):
         raise FPDError(f"store is {store!r}, names {names!r}; accepted: a folder, and one name an image (or None).")
     for name, value in (("attack", attack), ("say", say)):
         if value is not None and not callable(value):
@@ -201,11 +201,9 @@ def judge(model: nn.Module, images: Tensor, labels: Tensor, norm: str = "linf", 
         side = getattr(images, "shape", (0,))[-1]
         raise FPDError(f"eps is not given; for l2 name one: the paper's 1.5 at 64 pixels is {1.5 * side / 64:.2g} at your {side}.")
     eps = 0.3 if eps is None else eps
-    for name, value in (("eps", eps), *((("budget", budget),) if budget is not None else ())):
-        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < float("inf"):
-            raise FPDError(
-                f"{name} is {value!r}; accepted: a number above 0{' of seconds' if name == 'budget' else ', such as 8/255'}."
-            )
+    positive("eps", eps, hint=", such as 8/255")
+    if budget is not None:
+        positive("budget", budget, hint=" of seconds")
     for name, value in (("few", few), ("steps", steps), ("queries", queries), ("eot", eot)):
         positive(name, value, numbers.Integral)
     if norm == "linf" and eps > 1:

@@ -79,10 +79,9 @@ class Folder(datasets.ImageFolder):
 
 def opened(path: str) -> Image.Image:
     """An image in colours of 8 bits; of grey ones of 16 bits the upper 8, where Pillow cuts what is above 255."""
-    image = Image.open(path)
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
-    return image.convert("RGB")
+    with Image.open(path) as image:
+        deep = image.mode.startswith("I;16")
+        return (Image.fromarray((np.asarray(image) // 256).astype(np.uint8)) if deep else image).convert("RGB")
 
 
 def test_images(name: str, count: int | None, size: int, channels: int = 3) -> tuple[Tensor, Tensor]:

@@ -312,7 +312,7 @@ def state(network: nn.Module) -> dict[str, str]:
     found = {name: described(value) for name, value in tensors(network)}
     for name, module in network.named_modules():
         own = {key: value for key, value in vars(module).items() if key not in INTERNAL}
-        bases = type(module).__mro__[: type(module).__mro__.index(nn.Module)]  # their methods, and attributes of the class
+        bases = [base for base in type(module).__mro__ if not issubclass(nn.Module, base)]  # their methods and attributes
         own |= {
             f"class {key}": value
             for base in reversed(bases)

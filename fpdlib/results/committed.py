@@ -126,7 +126,7 @@ def of_others(results: list[dict]) -> list[str]:
 
 
 def keep_checkpoints(rows: pd.DataFrame, store, folder: Path) -> list[Path]:
-    """Copy the weights of these networks beside the evidence, where the store has those that the evidence is about; others are deleted."""
+    """Copy the weights of these networks beside the evidence, where the store has those of the evidence; others are deleted."""
     kept = []
     with writing(folder):
         for result in rows.drop_duplicates("key")["result"]:

@@ -73,7 +73,7 @@ class Evidence:
         return found
 
     def seeds(self, *names: str, attacks: tuple[str, ...] | None = None) -> list[int]:
-        """The planned seeds for which of each of these networks the outcomes of these attacks are there; None: all that are planned."""
+        """The planned seeds of which, for each of these networks, the outcomes of these attacks are there; None: all planned."""
         return [seed for seed in self.planned_seeds if all(self._seeds(name, seed, attacks) for name in names)]
 
     def _is_complete(self, name: str, seed: int, attacks: tuple[str, ...] | None) -> bool:
@@ -139,6 +139,8 @@ def load_network(name: str, profile: str = "laptop", seed: int = 0, setting: str
     """A trained network in evaluation mode. NotComputed if no such checkpoint is in the store."""
     rows = plan(choose("setting", setting, paper.settings), profile=profile, seeds=[seed], paper=paper)
     if rows.empty:
-        raise NotComputed(f"the profile {profile!r} leaves {setting} out; `python -m fpdlib plan --profile {profile}` lists what it has.")
+        raise NotComputed(
+            f"the profile {profile!r} leaves {setting} out; `python -m fpdlib plan --profile {profile}` lists what it has."
+        )
     mine = rows[(rows["network"] == choose("network", name, dict.fromkeys(rows["network"]))) & (rows["kind"] == "networks")]
     return Inputs(store_of(rows, store), device_of(device)).model(mine["result"].iat[0])

@@ -1,7 +1,7 @@
 """The plan: one data frame, a row per number of a table or claim, with the result that gives it. Everything else filters it.
 
-`table` is 'table1' ... 'text', 'known-answer', 'studies' or 'claims'; `row` and `column` are the printed row, or the claim's id, and what
-is measured; `kind` and `key` are the result's; `experiment` (the setting at its scale) and `result` are the values themselves.
+`table` is 'table1' ... 'text', 'known-answer', 'studies' or 'claims'; `row` and `column` are the printed row, or the claim's id, and
+what is measured; `kind` and `key` are the result's; `experiment` (the setting at its scale) and `result` are the values themselves.
 """
 
 import functools
@@ -47,8 +47,8 @@ def plan(*what: str, profile: str | Profile = "smoke", seeds: Iterable[int] | No
 
 
 def everything(paper: Paper, profile: Profile, asked: tuple[int, ...] | None) -> pd.DataFrame:
-    """The rows of all that a paper plans at a scale, each result made once. asked: seeds of every network and attack; None: as many as
-    each needs."""
+    """The rows of all that a paper plans at a scale, each result made once. asked: seeds of every network and attack; None: as many
+    as each needs."""
     here_of = functools.cache(lambda setting: paper.setting(profile, setting))
 
     @functools.cache

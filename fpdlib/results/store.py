@@ -38,8 +38,8 @@ from fpdlib.errors import Busy, FPDError, NotComputed
 from fpdlib.evaluation import studies
 from fpdlib.evaluation.outcomes import read_outcome
 from fpdlib.files import project_folder, replace_file, sha256, writing
-from fpdlib.results.committed import Committed
 from fpdlib.keys import plain
+from fpdlib.results.committed import Committed
 
 if TYPE_CHECKING:
     from fpdlib.results.values import Network, Outcome, Result, Study
@@ -153,7 +153,11 @@ class Store:
             path = self.committed.checkpoint(result.key) or path
         found = sha256(path) if path.exists() else "no file"
         if found != expected:
-            mend = f"Delete the folder {path.parent} to recompute it." if self.root in path.parents else "Restore it with `git checkout`."
+            mend = (
+                f"Delete the folder {path.parent} to recompute it."
+                if self.root in path.parents
+                else "Restore it with `git checkout`."
+            )
             raise FPDError(f"{path} is damaged: its SHA-256 is {found[:12]}, its entry says {str(expected)[:12]}. {mend}")
         return path
 

@@ -15,11 +15,11 @@ from fpdlib import data, evaluation, training
 from fpdlib.attacks.spec import AttackSpec
 from fpdlib.data.datasets import DATASETS
 from fpdlib.evaluation import studies
+from fpdlib.keys import key_of
 from fpdlib.network.fpd import build
 from fpdlib.network.reference import AnchorSpec
 from fpdlib.network.spec import NetworkSpec
 from fpdlib.results.inputs import Inputs
-from fpdlib.keys import key_of
 from fpdlib.training import Recipe
 
 

@@ -218,7 +218,9 @@ def announce(rows: pd.DataFrame, known: dict[str, Result], todo: list[Result], s
           + (f": about {seconds / 60:.0f} minutes of one processor" if todo else ""), flush=True)  # fmt: skip
     if todo:
         names = list(dict.fromkeys(result.network.name for result in todo))
-        print(f"  missing: {', '.join(names[:12])}" + (f" and {len(names) - 12} more networks" if len(names) > 12 else ""), flush=True)
+        print(
+            f"  missing: {', '.join(names[:12])}" + (f" and {len(names) - 12} more networks" if len(names) > 12 else ""), flush=True
+        )
     for here in {line.setting: line for line in rows["experiment"]}.values():
         if here.stand_in and here.name != "smoke":
             print(f"  {here.setting}: images are a STAND-IN ({here.dataset}); no claim is tested on it", flush=True)
