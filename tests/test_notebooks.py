@@ -143,7 +143,7 @@ def start(history=(), **changes):
 
 def test_good_parameters_are_a_profile_and_its_seeds(tmp_path, monkeypatch):
     assert start().seeds is None and start(seeds=3).seeds == (3,) and start(seeds="0, 1,2").seeds == (0, 1, 2)
-    assert torch.get_num_threads() == 1  # smoke's, as all of it is computed
+    assert torch.get_num_threads() == 1
     own = start(profile="laptop")
     assert own.publishes and own.profile.name == "laptop" and not own.profile.changes
     monkeypatch.delenv("FPD_PUBLISH")

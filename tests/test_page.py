@@ -2,6 +2,7 @@
 
 import json
 import re
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -68,10 +69,9 @@ def test_the_report_says_what_was_published(laptop):
     told = {line["id"]: dict(pair.split(":") for pair in line["data-verdicts"].split(";")[:-1]) for line in found.claims}
     for line in claims.itertuples():
         assert told[line.id][line.protocol] == line.verdict
-    answer = (LAPTOP / "tables" / "answer.md").read_text().replace("*", "")
-    short, items, _ = answer.split("\n\n")
-    assert short[:200].replace("'", "&#39;") in text
-    assert all(sentence.split("? ", 1)[1][:60].replace("'", "&#39;") in text for sentence in items.splitlines())
+    words = unescape(re.sub(r"<[^>]*>", "", text))
+    answer = [re.sub(r"[*`]", "", line).strip() for line in (LAPTOP / "tables" / "answer.md").read_text().splitlines()]
+    assert len(answer) > 30 and all(re.sub(r"^(- |\d\. )", "", line) in words for line in answer)
     sums = [json.loads(Committed(LAPTOP / "evidence").results[path.stem]["sha256"])["model.safetensors"]
             for path in (LAPTOP / "checkpoints").iterdir()]  # fmt: skip
     assert len(sums) >= 6 and all(digest[:16] in text for digest in sums)

@@ -17,6 +17,7 @@ from fpdlib.report.verdicts import NOT_TESTED
 from fpdlib.results.evidence import Evidence
 
 MEASURES = ("white-box", "transfer-oracle", "worst", "radius")
+TITLES = {"transfer-oracle": "transfer", "worst": "worst case", "radius": "area", "current": "today's library"}  # for people
 TICKS = (-100, -30, -10, -3, -1, 0, 1, 3, 10, 30, 100)
 
 
@@ -41,24 +42,30 @@ def finding(evidence: Evidence, section: str) -> str:
         pairs = comparisons(evidence, exploration)
     except NotComputed as absent:
         return "\n".join([*lines, f"*Not computed:* {absent}"])
+    main = pairs.query("measure == 'radius' and reading == 'main'")
+    short = "; ".join(f"{line.better} over {line.worse} *{line.verdict}*" for line in main.itertuples())
+    lines += [f"**In short**, by the area under the robustness curve: {short}.", ""]
     for (reading, better, worse), group in pairs.groupby(["reading", "better", "worse"], sort=False):
         by = group.set_index("measure")
         curve = by.loc["radius"]
         said = (
-            f"- {'' if reading == 'main' else '(other reading) '}**{better}** is {abs(curve['difference']):.1f} points "
-            f"{'more' if curve['difference'] > 0 else 'less'} robust than **{worse}** by the area under the robustness curve "
-            f"[{curve['low']:.1f}, {curve['high']:.1f}], p = {curve['p']:.2g}, n = {curve['n']}, {curve['seeds']} "
-            f"seed{'s' if curve['seeds'] > 1 else ''} (can find {curve['smallest']:.1f}): *{curve['verdict']}*{because(curve)}."
+            f"- {'' if reading == 'main' else '(other reading) '}**{better}** minus **{worse}**: "
+            f"{round(curve['difference'], 1) + 0:+.1f} points of area [{curve['low']:.1f}, {curve['high']:.1f}], "
+            f"p = {curve['p']:.2g}, n = {curve['n']}, {curve['seeds']} seed{'s' if curve['seeds'] > 1 else ''} (can find "
+            f"{curve['smallest']:.1f}): *{curve['verdict']}*{because(curve)}."
         )
         for attack, words in (("white-box", "white-box"), ("transfer-oracle", "transfer")):
             point = by.loc[attack]
-            size = f"{point['difference']:+.1f} points (can find {point['smallest']:.1f})"
+            size = f"{round(point['difference'], 1) + 0:+.1f} points (can find {point['smallest']:.1f})"
             said += f" At the paper's point, {words}: {size}, *{point['verdict']}*{because(point)}."
         lines.append(said)
     if evidence.profile.name == "smoke":
         lines += ["", "The `smoke` profile only shows that every step runs; read the numbers of a larger profile."]
     elif evidence.profile.name != "paper":
-        lines += ["", f"Measured with {scale(evidence)}; the paper: ResNet-101 at 64 pixels (notebook 20)."]
+        lines += [
+            "",
+            f"Measured with {scale(evidence)}, or as many of these as a line says; the paper: ResNet-101 at 64 pixels (notebook 20).",
+        ]
     return "\n".join(lines)
 
 

@@ -45,7 +45,7 @@ def curves(axes: Axes, evidence: Evidence, names: Iterable[str], measure: str = 
         for seed in radii if radii.shape[1] > 1 else ():
             beyond = [100 * (radii[seed] > eps / reach(evidence, measure)).mean() for eps in points["eps"][:-1]]
             axes.plot(points["eps"][:-1], beyond, color=line.get_color(), lw=0.6, alpha=0.5)
-        ticks = reach(evidence, measure) * np.array([0, 0.03, 0.1, 0.2, 0.33, 0.5, 0.75, 1])
+        ticks = reach(evidence, measure) * np.array([0, 0.03, 0.1, 0.2, 1 / 3, 0.5, 2 / 3, 1])
         axes.set_xticks(ticks, [f"{e:.2g}" for e in ticks], fontsize=8)
         axes.legend(fontsize=8)
     axes.set(xlabel="epsilon (L-inf, pixel units; square-root scale)", ylabel="robust accuracy (%)", ylim=(-2, 102))

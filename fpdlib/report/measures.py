@@ -277,7 +277,8 @@ def compare(evidence: Evidence, better: str, worse: str, measure: str) -> dict:
     elif missed := [name for name in (better, worse) if blind(evidence, name, measure)]:
         reason = f"the search for radii misses what other attacks find: {', '.join(missed)}"
     elif p >= SIGNIFICANCE:
-        reason = "no significant difference" + (f" (p = {found.p:.2g}, {p:.2g} among the headline claims)" if p != found.p else "")
+        beside = f" (p = {found.p:.2g} alone, {p:.2g} among the headline claims)" if p != found.p else ""
+        reason = f"no significant difference{beside}"
     else:
         reason = ""
     verdict = "not decided" if reason else "holds" if found.effect > 0 else "does not hold"

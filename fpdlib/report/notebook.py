@@ -15,7 +15,6 @@ from fpdlib.paper.changes import CHANGES, changed
 from fpdlib.paper.profiles import Profile
 from fpdlib.report import publish
 from fpdlib.results.inputs import device_of
-from fpdlib.runtime import processors
 
 PARAMETERS = {"profile": (str,), "seeds": (str, int), "device": (str,), "store": (str,), "compute": (bool,)}
 
@@ -80,7 +79,7 @@ def start(namespace: dict) -> Run:
     profile = FPD.profiles[choose("profile", namespace["profile"], FPD.profiles)]
     changes = {name: namespace[name] for name in CHANGES if name in mine and namespace.get(name) is not None}
     device_of(namespace["device"])
-    torch.set_num_threads(profile.threads or processors())  # as everything of this profile is computed
+    torch.set_num_threads(1)  # its own cells run small networks: more gain nothing, and collapse beside another process
     pd.set_option("display.max_colwidth", None, "display.max_columns", None, "display.max_rows", 100)
     return Run(changed(profile, **changes), seeds_of(namespace["seeds"]))
 

@@ -58,7 +58,8 @@ def write(profile: str) -> Path:
     claims = verdicts.merge(published.claims()[["id", "test", "setting"]], on="id")
     template = jinja2.Template(Path(__file__).with_name("report.html").read_text(), autoescape=True)
     html = template.render(
-        profile=FPD.profiles[profile], answer=answered((folder / "tables" / "answer.md").read_text()), claims=lines(claims, pages),
+        profile=FPD.profiles[profile], answer=markdown2html((folder / "tables" / "answer.md").read_text()),
+        claims=lines(claims, pages),
         verdicts=[word for word in COLOURS if word in set(claims["verdict"])], protocols=PROTOCOL, colours=COLOURS,
         places=list(dict.fromkeys(map(table_of, claims["place"]))), pictures=pictures(folder), pages=pages,
         tables=front(folder), provenance=provenance(evidence), networks=checkpoints(evidence),
@@ -93,13 +94,6 @@ def described(book: nbformat.NotebookNode) -> list[str]:
             heading = cell.source.splitlines()[0].lstrip("# ")
         found += [heading for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
     return found
-
-
-def answered(markdown: str) -> tuple[str, list[tuple[str, str]]]:
-    """The answer in three sentences, and for each question: (question, sentence)."""
-    short, items = markdown.replace("*", "").split("\n\n", 1)
-    plain = [line.split(". ", 1)[1] for line in items.splitlines() if line[:1].isdigit()]
-    return short, [tuple(part.strip() for part in line.split("?", 1)) for line in plain]
 
 
 def front(folder: Path) -> list[tuple[str, str, str, str]]:

@@ -121,7 +121,7 @@ def table1_pair(evidence: Evidence, better: str, worse: str, where: str, protoco
     """One pair of Table 1 or of the text, under a measure that only `published` has (where), or under the protocol's; printed: the
     paper's difference, in points."""
     if where and protocol != "published":
-        return Verdict(NOT_TESTED, reason=f"{where} has no other protocol")
+        return Verdict(NOT_TESTED, reason=f"the measure {where} exists as published alone")
     # beside Table 1 no transfers are computed
     alone = "transfer-oracle" not in evidence.profile.attacks
     measure = where or ("white-box" if protocol == "published" and alone else TABLE1_MEASURES[protocol])
@@ -210,7 +210,8 @@ def masking(evidence: Evidence, name: str, control: str) -> Verdict:
     reason = f"gaps {100 * gaps[0].to_numpy().mean():.1f} and {100 * gaps[1].to_numpy().mean():.1f}"
     found = judged(versus(*gaps), reason=reason)
     if left[0] < 0.02:  # a gap that cannot be there is no honesty
-        return replace(found, verdict="not decided", reason=f"nothing of {name} is left to be masked; {reason}")
+        reason = f"the published attacks leave nothing of {name}, so there is no gap; {reason}"
+        return replace(found, verdict="not decided", reason=reason)
     return replace(found, verdict="does not hold" if found.low > 0 else "holds" if found.high < 1 else "not decided")
 
 
@@ -259,8 +260,8 @@ def adaptive(evidence: Evidence, name: str, better: str, worse: str) -> Verdict:
         if left[-1].empty:
             raise NotComputed(f"{attack} on images that every network saw")
     kept = " and ".join(f"{100 * one.to_numpy().mean():.0f} %" for one in left)
-    found = judged(versus(*left), reason=f"describes, no verdict: chosen after a look; {better} and {worse} alone leave {kept}")
-    return replace(found, verdict="not decided")
+    reason = f"describes, no verdict: chosen after results were seen; {better} and {worse}, each alone, leave {kept}"
+    return replace(judged(versus(*left), reason=reason), verdict="not decided")
 
 
 def between_attacks(evidence: Evidence, name: str, known: str, other: str) -> Verdict:
