@@ -243,7 +243,7 @@ def test_each_headline_stands_beside_the_papers_own_measure(tmp_path):
     main = report.headlines(evidence).set_index("setting")
     own = report.compare(evidence.at("caltech101"), "F", "ReLU", "published/linf-pgd")
     assert main.loc["caltech101", "published difference"] == own["difference"] and main["published difference"].notna().all()
-    assert main.loc["caltech101", "published reason"] == own["reason"] == "undertrained: F"
+    assert main.loc["caltech101", "published reason"] == own["reason"] == "masked: F"
     first = report.headlines(evidence).iloc[0]  # Table 1's own measure: the average of both columns
     assert first["published difference"] == report.compare(evidence, first["better"], first["worse"], "average")["difference"]
     told = explorations.elsewhere(evidence, main.reset_index())
