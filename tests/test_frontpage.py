@@ -66,7 +66,7 @@ def test_no_table_is_cut_in_two():
             assert len({row.count("|") for row in rows}) == 1, rows[0]
 
 
-def test_the_answer_is_three_sentences_and_four_that_follow_the_verdicts(verdicts):
+def test_the_answer_follows_the_verdicts(verdicts):
     """Notebook 18 writes it from the verdicts; here it is read back and held against them."""
     lead, short, words, items = (LAPTOP / "answer.md").read_text().split("\n\n")
     lines = re.split(r"\n(?=\d\. )", items)

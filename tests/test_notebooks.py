@@ -142,6 +142,7 @@ def start(history=(), **changes):
 
 
 def test_good_parameters_are_a_profile_and_its_seeds(tmp_path, monkeypatch):
+    torch.set_num_threads(2)
     assert start().seeds is None and start(seeds=3).seeds == (3,) and start(seeds="0, 1,2").seeds == (0, 1, 2)
     assert torch.get_num_threads() == 1
     own = start(profile="laptop")

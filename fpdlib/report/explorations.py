@@ -44,7 +44,7 @@ def finding(evidence: Evidence, section: str) -> str:
         return "\n".join([*lines, f"*Not computed:* {absent}"])
     main = pairs.query("measure == 'radius' and reading == 'main'")
     short = "; ".join(f"{line.better} over {line.worse} *{line.verdict}*" for line in main.itertuples())
-    lines += [f"**In short**, by the area under the robustness curve: {short}.", ""]
+    lines += [f"**In short**, by the area under the robustness curve: {short}.", ""] if short else []
     for (reading, better, worse), group in pairs.groupby(["reading", "better", "worse"], sort=False):
         by = group.set_index("measure")
         curve = by.loc["radius"]

@@ -26,7 +26,7 @@ PICTURES = {
     "claims": ("Every claim that is a difference in points",
                "Ours with its 95 % interval; a tick is the size that the paper states; right of 0 is what it claims."),
     "headlines": ("The headline claims",
-                  "What we take for the paper's main comparisons; inside the grey band a difference is below what they find."),
+                  "What we consider the paper's main comparisons; inside the grey band a difference is below what they find."),
     **{f"table{n}": (f"Table {n} ({data})", HATCHED) for n, data in enumerate(("MNIST", "MNIST", "SVHN", "SVHN"), 1)},
     "scale": ("The paper's ResNet-101 beside the small network",
               "MNIST, L-inf eps 0.3: above the line as published, below it today's library and the worst case."),
