@@ -13,7 +13,7 @@ from fpdlib.attacks.spec import AttackSpec
 from fpdlib.errors import FPDError
 from fpdlib.evaluation import diagnostics, studies
 from fpdlib.evaluation.diagnostics import Bench, DiagnosisSpec, diagnose
-from fpdlib.evaluation.outcomes import evaluate
+from fpdlib.evaluation.outcomes import Rate, evaluate
 from fpdlib.network.fpd import build
 from fpdlib.paper.profiles import PROFILES
 from fpdlib.paper.suites import SMOKE_SCALE, sound
@@ -221,3 +221,12 @@ def test_each_attack_made_for_fpd_is_tried_alone_beside_autoattack(restoring):
         said = model(splits.test.batch(torch.tensor(stands.index))).argmax(1)
     assert (stands["none, without denoising"].to_numpy() == (said == splits.test.labels[torch.tensor(stands.index)]).numpy()).all()
     assert (stands["AutoAttack"] <= stands["PGD"]).mean() > 0.9
+
+
+@pytest.mark.parametrize(("last", "passes"), [(0.28, True), (0.29, False)])  # 0.28 - 0.27 is 0.010000000000000009
+def test_a_change_of_one_image_in_a_hundred_is_accepted(last, passes, monkeypatch):
+    bench = Bench(build(PLAIN, seed=0), torch.rand(100, 3, 32, 32), torch.zeros(100, dtype=torch.long), DiagnosisSpec(), seed=0)
+    monkeypatch.setattr(bench, "pgd", lambda outputs, eps, steps, size, runs=1: last if steps == 200 else 0.27)
+    monkeypatch.setattr(diagnostics, "share", lambda left: Rate(left, 100, 0, 1))
+    lines = {line["check"]: line["passes"] for line in diagnostics.convergence(bench)}
+    assert lines["change with the last increase of steps"] is passes and lines["change with the last increase of restarts"] is True

@@ -119,4 +119,4 @@ def spoken(line: pd.Series) -> str:
         text += f", can find {line['smallest']:.2g}" if np.isfinite(line["smallest"]) else ""
     if np.isfinite(line["size"]):
         text += f"; {line['size']:.2g} [{line['size_low']:.2g}, {line['size_high']:.2g}] times the paper's"
-    return text + (f" ({line['reason'].replace('ReLU', 'O')})" if line["reason"] else "")
+    return text + (f" ({line['reason']})" if line["reason"] else "")
